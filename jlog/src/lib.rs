@@ -1,0 +1,52 @@
+//! A durable journaled log: a directory of segment files that many processes append to and many named subscribers
+//! consume, each at its own pace, with durable checkpoints.
+//!
+//! ```
+//! use jlog::{Log, Subscriber, Start, Timestamp};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("events");
+//!
+//! let log = Log::create(&path)?;
+//! let billing = Subscriber::new("billing")?;
+//! log.add_subscriber(&billing, Start::Begin)?;
+//!
+//! let writer = log.writer()?;
+//! writer.append(b"order 17 paid", Timestamp::from(std::time::SystemTime::now()))?;
+//! writer.sync()?; // on disk from here on
+//!
+//! let mut reader = log.reader(&billing)?;
+//! while let Some(record) = reader.next_record()? {
+//!     println!("{} {}", record.id, String::from_utf8_lossy(record.payload));
+//! }
+//! reader.commit()?; // the next reader of this name goes on from here
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The directories are libjlog 2.x's, bit for bit, in either byte order; C processes may write and read beside this
+//! crate. See [`Log`] for where to start, [`inspect`] for looking at a log without touching it, and [`repair`] for
+//! mending a damaged one. The format is described in `docs/format-classic.md`, the words in `docs/glossary.md`.
+//!
+//! Linux only: the locks that exclude libjlog's (open-file-description locks) are Linux's.
+
+#![deny(missing_docs)]
+
+mod error;
+mod id;
+pub mod io;
+mod log;
+mod order;
+mod record;
+mod segment;
+
+pub use error::{Error, ErrorKind, Result};
+pub use id::{Marker, NotARecordId, RecordId, SegmentId, Timestamp};
+pub use log::{
+    CreateOptions, Cursor, Durability, Gap, GapKind, Interval, Log, OnDamage, Pending, Reader, Record,
+    Recovery, Start, Subscriber, Tail, Writer, WriterOptions,
+};
+pub use log::{inspect, repair};
+pub use order::Order;
+pub use record::Compression;
+pub use record::classic::{Metastore, Safety};
+pub use record::compress::MAX_MESSAGE;
+pub use segment::{IndexDetails, IndexState};

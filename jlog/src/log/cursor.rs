@@ -1,0 +1,437 @@
+//! `Cursor`: through the records of a log, from segment to segment, past what is damaged only when told to.
+
+use std::sync::Arc;
+
+use super::gap::{Gap, GapKind};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Marker, RecordId, SegmentId, Timestamp};
+use crate::record::Compression;
+use crate::record::scan::{Ending, Found, Hole, Step, Walk};
+use crate::segment::SegmentSource;
+
+/// A record, lent until the next one is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its id. Behind damage where it is not known how many records are lost, one is assumed.
+    pub id: RecordId,
+    /// The time its writer gave it.
+    pub time: Timestamp,
+    /// The message.
+    pub payload: &'a [u8],
+    /// What stands behind it is damaged, so that nothing proves its length: it may have been longer. It is delivered
+    /// after the [`Gap`] that tells of the damage.
+    pub doubtful: bool,
+    /// The first byte of the record in its segment's file.
+    pub offset: u64,
+    /// The bytes it takes there, header and all.
+    pub stored_len: u64,
+}
+
+/// What a cursor does where records cannot be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnDamage {
+    /// Stops: every read answers the same error, with the [`Gap`] in it, until [`Cursor::skip_gap`].
+    #[default]
+    Stop,
+    /// Counts the gap and goes on behind it: see [`Cursor::gaps`].
+    Skip,
+}
+
+/// What lies at the end of the active segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// A whole record, or nothing yet.
+    Clean,
+    /// Bytes from here on that are no whole record: a write under way, or one that a crash cut short. The next
+    /// writer cuts them off and keeps them aside.
+    Torn {
+        /// The first of these bytes.
+        from: u64,
+    },
+}
+
+/// A place in a log, and the way forward from there. It changes nothing on disk and takes no lock.
+///
+/// It belongs to no subscriber: nothing keeps the segments it has yet to read.
+#[derive(Debug)]
+pub struct Cursor {
+    log: Arc<Shared>,
+    segment: SegmentId,
+    walk: Option<Walk<SegmentSource>>,
+    compression: Compression,
+    header_len: u64,
+    /// Records up to this marker of the segment that the cursor starts in are passed over.
+    skip: Marker,
+    last: Option<RecordId>,
+    tail: Tail,
+    on_damage: OnDamage,
+    met: Option<Gap>,
+    /// A record that the walk has found and that is to be delivered next: a doubtful one, now that the damage behind
+    /// it has been told of, or one beyond what was asked for.
+    held: Option<Found>,
+    told: Option<RecordId>,
+    gaps: u64,
+    message: Vec<u8>,
+}
+
+/// What the next step along the log is.
+enum Ahead {
+    Record(Found),
+    Gap(Gap),
+    End,
+}
+
+impl Cursor {
+    /// Starts behind `after`: the next record is the first one with a greater id.
+    pub(crate) fn new(log: Arc<Shared>, after: RecordId) -> Cursor {
+        let codec = log.codec();
+        Cursor {
+            log,
+            compression: codec.compression(),
+            header_len: codec.header_len() as u64,
+            segment: after.segment,
+            walk: None,
+            skip: after.marker,
+            last: None,
+            tail: Tail::Clean,
+            on_damage: OnDamage::Stop,
+            met: None,
+            held: None,
+            told: None,
+            gaps: 0,
+            message: Vec::new(),
+        }
+    }
+
+    /// Chooses what happens where records cannot be delivered. The default is [`OnDamage::Stop`].
+    pub fn on_damage(&mut self, policy: OnDamage) {
+        self.on_damage = policy;
+    }
+
+    /// The next record, or `None` where the log ends for now: later calls deliver what was written meanwhile.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) with [`Error::gap_met`] where records are missing or damaged and the
+    /// policy is to stop; and where the cursor starts beyond the end of the log (a checkpoint that is not of this
+    /// log, or whose records were lost). Nothing is passed over silently.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
+        self.next_up_to(RecordId::new(u32::MAX, u32::MAX))
+    }
+
+    /// As [`Cursor::next_record`], but no record beyond `last`: `None` where the next one is.
+    pub(crate) fn next_up_to(&mut self, last: RecordId) -> Result<Option<Record<'_>>> {
+        if let Some(found) = self.quick(last) {
+            return Ok(Some(self.lend(&found)));
+        }
+        loop {
+            if let Some(gap) = &self.met {
+                return Err(Error::gap(&self.log.data_path(gap.segment), gap.clone()));
+            }
+            let ahead = match self.held.take() {
+                Some(found) => Ahead::Record(found),
+                None => self.ahead()?,
+            };
+            match ahead {
+                Ahead::End => {
+                    self.check_start()?;
+                    return Ok(None);
+                }
+                Ahead::Gap(gap) => self.meet(gap),
+                Ahead::Record(found) if found.marker <= self.skip.0 => {}
+                Ahead::Record(found)
+                    if (RecordId { segment: self.segment, marker: Marker(found.marker) }) > last =>
+                {
+                    self.held = Some(found);
+                    return Ok(None);
+                }
+                Ahead::Record(found) => {
+                    // Whatever fails now, it is the next one still.
+                    self.held = Some(found);
+                    if found.doubtful && !self.acknowledged(&found)? {
+                        continue;
+                    }
+                    let gap = self.load(&found)?;
+                    self.held = None;
+                    match gap {
+                        None => return Ok(Some(self.lend(&found))),
+                        Some(gap) => self.meet(gap),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next record, where nothing about it needs a second look.
+    fn quick(&mut self, last: RecordId) -> Option<Found> {
+        let walk = self.walk.as_mut()?;
+        // Where the segment's own end, or the start behind the checkpoint, is near, the long way is as good.
+        let plain = self.met.is_none() && self.held.is_none() && self.compression == Compression::None;
+        if !plain
+            || walk.marker() < self.skip.0
+            || self.segment >= last.segment && walk.marker() >= last.marker.0
+        {
+            return None;
+        }
+        walk.quick_step()
+    }
+
+    /// Passes over the gap that the last error told of. `None` if there was none.
+    pub fn skip_gap(&mut self) -> Option<Gap> {
+        let gap = self.met.take()?;
+        self.gaps += 1;
+        Some(gap)
+    }
+
+    /// How many gaps were passed over so far.
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
+    /// The id of the last record delivered.
+    pub fn last_id(&self) -> Option<RecordId> {
+        self.last
+    }
+
+    /// What lay at the end of the log when the last call answered `None`.
+    pub fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// A doubtful record is not handed out before the damage that makes it doubtful has been told of.
+    fn acknowledged(&mut self, found: &Found) -> Result<bool> {
+        match self.ahead()? {
+            Ahead::Gap(gap) if gap.kind == GapKind::Damage => {
+                let id = RecordId { segment: self.segment, marker: Marker(found.marker) };
+                // No longer doubtful to this cursor: the next time round it is delivered.
+                self.held = Some(Found { doubtful: false, ..*found });
+                self.told = Some(id);
+                self.meet(Gap { doubtful: Some(id), ..gap });
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    pub(crate) fn policy(&self) -> OnDamage {
+        self.on_damage
+    }
+
+    /// The record of exactly this id, which must lie ahead in the segment the cursor is in.
+    pub(crate) fn read_at(&mut self, id: RecordId) -> Result<Record<'_>> {
+        self.skip = Marker(id.marker.0.saturating_sub(1));
+        // Unless it gives the record it stands nowhere: a later call must not go on from what it has passed over.
+        self.last = None;
+        loop {
+            // Stop where the segment ends: the next one holds other ids.
+            if self.segment != id.segment || self.met.is_some() {
+                return Err(self.no_record(id));
+            }
+            match self.ahead()? {
+                Ahead::Record(found) if found.marker < id.marker.0 => {}
+                Ahead::Record(found) if found.marker > id.marker.0 => return Err(self.no_record(id)),
+                Ahead::Record(found) => {
+                    if let Some(gap) = self.load(&found)? {
+                        return Err(Error::gap(&self.log.data_path(gap.segment), gap));
+                    }
+                    return Ok(self.lend(&found));
+                }
+                Ahead::Gap(gap) if gap.kind == GapKind::Damage => {
+                    return Err(Error::gap(&self.log.data_path(gap.segment), gap));
+                }
+                Ahead::Gap(_) | Ahead::End => return Err(self.no_record(id)),
+            }
+        }
+    }
+
+    fn no_record(&self, id: RecordId) -> Error {
+        Error::new(ErrorKind::NoSuchRecord, "read the record", format!("the log holds no message {id}"))
+            .at(self.log.dir())
+    }
+
+    fn meet(&mut self, gap: Gap) {
+        self.met = Some(gap);
+        if self.on_damage == OnDamage::Skip {
+            self.skip_gap();
+        }
+    }
+
+    fn ahead(&mut self) -> Result<Ahead> {
+        loop {
+            if self.walk.is_none() && !self.enter()? {
+                return self.over_missing();
+            }
+            let Some(walk) = &mut self.walk else { return Ok(Ahead::End) };
+            match walk.step()? {
+                Step::Record(found) => return Ok(Ahead::Record(found)),
+                Step::Hole(hole) => {
+                    // A hole that the checkpoint lies behind was met before, or is the subscriber's past.
+                    if u64::from(hole.after) + u64::from(hole.lost.unwrap_or(1)) > u64::from(self.skip.0) {
+                        return Ok(Ahead::Gap(self.damage(&hole)));
+                    }
+                }
+                Step::End(ending) => match self.at_end(ending)? {
+                    Some(ahead) => return Ok(ahead),
+                    None => continue,
+                },
+            }
+        }
+    }
+
+    /// Opens the segment the cursor is in, if it is there.
+    fn enter(&mut self) -> Result<bool> {
+        // Asked before the file is opened: what is finished then stays as it is.
+        let sealed = self.log.is_sealed(self.segment)?;
+        let Some(source) = self.log.segment(self.segment)? else { return Ok(false) };
+        self.walk = Some(source.walk(sealed)?);
+        Ok(true)
+    }
+
+    /// The walk has come to the end of what it knew of: `None` if there is more to walk now.
+    fn at_end(&mut self, ending: Ending) -> Result<Option<Ahead>> {
+        let sealed = self.log.is_sealed(self.segment)?;
+        let Some(walk) = &mut self.walk else { return Ok(None) };
+        let size = walk.source().data().size()?;
+        if walk.end() != size || walk.is_sealed() != sealed {
+            walk.refresh(size, sealed);
+            return Ok(None);
+        }
+
+        if !sealed {
+            self.tail = match ending {
+                Ending::Clean => Tail::Clean,
+                Ending::Torn { from } => {
+                    // A writer may put other bytes in the place of these: next time they are read again.
+                    walk.refresh(size, sealed);
+                    Tail::Torn { from }
+                }
+            };
+            return Ok(Some(Ahead::End));
+        }
+        let empty = size == 0;
+        let gap = Gap {
+            kind: GapKind::Empty,
+            segment: self.segment,
+            through: self.segment,
+            from: 0,
+            to: 0,
+            after: self.last,
+            lost: None,
+            doubtful: None,
+        };
+        self.walk = None;
+        self.skip = Marker(0);
+        self.segment = self.log.next_segment(self.segment)?;
+        Ok(empty.then_some(Ahead::Gap(gap)))
+    }
+
+    /// The segment the cursor is in is not there: on to the next that is, or wait for it to be made.
+    fn over_missing(&mut self) -> Result<Ahead> {
+        let listing = self.log.listing()?;
+        let Some(next) = listing.segments.iter().copied().find(|id| *id >= self.segment) else {
+            return Ok(Ahead::End);
+        };
+        if next == self.segment {
+            // It was made since we looked.
+            return self.ahead();
+        }
+        let gap = Gap {
+            kind: GapKind::Missing,
+            segment: self.segment,
+            through: SegmentId(next.0 - 1),
+            from: 0,
+            to: 0,
+            after: self.last,
+            lost: None,
+            doubtful: None,
+        };
+        self.segment = next;
+        self.skip = Marker(0);
+        Ok(Ahead::Gap(gap))
+    }
+
+    /// The log ends here: is that a place where the cursor could have started?
+    fn check_start(&self) -> Result<()> {
+        let marker = self.walk.as_ref().map_or(0, Walk::marker);
+        let active = self.log.active()?;
+        let beyond = self.segment > active || (self.skip.0 > marker && self.last.is_none());
+        if !beyond {
+            return Ok(());
+        }
+        let start = RecordId { segment: self.segment, marker: self.skip };
+        let what = format!(
+            "the checkpoint {start} is beyond the end of the log (segment {} ends after {marker} messages), so what \
+             comes next cannot be told from what was read; move it with `jlog subs set`",
+            self.segment.min(active)
+        );
+        Err(Error::damaged("read the next record", &self.log.data_path(self.segment), 0, what))
+    }
+
+    fn damage(&self, hole: &Hole) -> Gap {
+        let after =
+            (hole.after > 0).then_some(RecordId { segment: self.segment, marker: Marker(hole.after) });
+        Gap {
+            kind: GapKind::Damage,
+            segment: self.segment,
+            through: self.segment,
+            from: hole.from,
+            to: hole.to,
+            after: after.or(self.last),
+            lost: hole.lost.map(u64::from),
+            doubtful: None,
+        }
+    }
+
+    /// Brings the message into memory; a gap if it cannot be decompressed.
+    fn load(&mut self, found: &Found) -> Result<Option<Gap>> {
+        let Some(walk) = &mut self.walk else { return Ok(None) };
+        let stored = walk.stored(found)?;
+        if stored.len() != found.header.stored as usize {
+            let path = self.log.data_path(self.segment);
+            return Err(Error::damaged(
+                "read the next record",
+                &path,
+                found.offset,
+                "the file was cut meanwhile",
+            ));
+        }
+        let compression = self.compression;
+        if compression == Compression::None {
+            return Ok(None);
+        }
+        if compression.decompress(stored, found.header.len, &mut self.message).is_ok() {
+            return Ok(None);
+        }
+        let to = found.offset + self.header_len + u64::from(found.header.stored);
+        let before = RecordId { segment: self.segment, marker: Marker(found.marker - 1) };
+        let after = if found.marker > 1 { Some(before) } else { self.last };
+        Ok(Some(Gap {
+            kind: GapKind::Undecodable,
+            segment: self.segment,
+            through: self.segment,
+            from: found.offset,
+            to,
+            after,
+            lost: Some(1),
+            doubtful: None,
+        }))
+    }
+
+    fn lend(&mut self, found: &Found) -> Record<'_> {
+        let id = RecordId { segment: self.segment, marker: Marker(found.marker) };
+        self.last = Some(id);
+        let payload = match (&self.walk, self.compression) {
+            // `load`, or the quick step, has it in the block at hand.
+            (Some(walk), Compression::None) => walk.at_hand(found),
+            _ => &self.message,
+        };
+        Record {
+            id,
+            time: found.header.time,
+            payload,
+            doubtful: found.doubtful || self.told == Some(id),
+            offset: found.offset,
+            stored_len: self.header_len + u64::from(found.header.stored),
+        }
+    }
+}

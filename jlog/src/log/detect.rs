@@ -1,0 +1,182 @@
+//! Which format a directory holds: from the metastore where it can be believed, else from the records.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::names::{Listing, METASTORE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SegmentId;
+use crate::io::{Disk, File, Open};
+use crate::order::Order;
+use crate::record::Compression;
+use crate::record::classic::{Codec, DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
+use crate::record::scan::{Step, Walk};
+use crate::segment::data_path;
+
+/// The metastore as it is to be understood, and what is wrong with the file.
+#[derive(Debug, Clone)]
+pub(crate) struct Detected {
+    /// What the file says, or what the rest of the log says it should say.
+    pub(crate) meta: Metastore,
+    pub(crate) problem: Option<String>,
+}
+
+/// As much of a segment as is looked at to tell formats apart.
+const SAMPLE: usize = 64 * 1024;
+/// A metastore is looked at up to this length.
+const MOST_META: usize = 64;
+
+/// Reads the metastore and settles what it leaves open. `order` overrides what is detected.
+pub(crate) fn detect(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    listing: &Listing,
+    order: Option<Order>,
+) -> Result<Detected> {
+    let path = dir.join(METASTORE);
+    let Some(file) = File::open_existing(&**disk, &path, Open::Read)? else {
+        let meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
+        return Ok(Detected { meta, problem: Some("it is missing".to_owned()) });
+    };
+    let mut bytes = vec![0; MOST_META];
+    let got = file.pread_up_to(&mut bytes, 0)?;
+    bytes.truncate(got);
+
+    let mut candidates = Metastore::candidates(&bytes);
+    if let (Ok(found), Some(order)) = (&mut candidates, order) {
+        found.retain(|meta| meta.order == order);
+    }
+    match candidates.as_deref() {
+        Ok([meta]) if meta.magic != 0 => Ok(Detected { meta: *meta, problem: None }),
+        Ok(found) => settle(disk, dir, listing, order, found),
+        Err(reason) => {
+            let mut meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
+            salvage(&mut meta, &bytes);
+            Ok(Detected { meta, problem: Some(reason.to_string()) })
+        }
+    }
+}
+
+/// The layout of one segment file by itself.
+pub(crate) fn detect_segment(
+    disk: &dyn Disk,
+    file: &Path,
+    id: SegmentId,
+    order: Option<Order>,
+) -> Result<Detected> {
+    let sample = read_sample(disk, file)?;
+    let Some(codec) = guess(&sample, order) else {
+        let what = "it holds no record that can be recognised, in either byte order";
+        return Err(Error::new(ErrorKind::NotALog, "read it as a segment", what).at(file));
+    };
+    let listing = Listing { segments: vec![id], ..Listing::default() };
+    Ok(Detected { meta: made_up(Some(codec), &listing, order), problem: None })
+}
+
+/// The metastore carries magic 0, which reads alike in both orders (or nothing is left): the records decide.
+fn settle(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    listing: &Listing,
+    order: Option<Order>,
+    found: &[Metastore],
+) -> Result<Detected> {
+    let records = records_say(disk, dir, listing, order)?;
+    let agreed = found.iter().find(|meta| records.is_some_and(|codec| codec.order == meta.order));
+    // Without records to ask: the one whose active segment is there, or is the first one.
+    let likely = |meta: &&Metastore| listing.segments.contains(&meta.active) || meta.active == SegmentId(0);
+    let Some(meta) = agreed.or_else(|| found.iter().find(likely)).or(found.first()) else {
+        let problem = Some("its fields make no sense in the byte order asked for".to_owned());
+        return Ok(Detected { meta: made_up(records, listing, order), problem });
+    };
+    // A metastore without a magic is right for the logs of libjlog 1.x, whose records have none either.
+    match records.map(|codec| codec.magic) {
+        None | Some(0) => Ok(Detected { meta: *meta, problem: None }),
+        Some(magic) => {
+            let problem = Some(format!("it says that records carry the magic 0, but they carry {magic:08x}"));
+            Ok(Detected { meta: Metastore { magic, len: META_LEN, ..*meta }, problem })
+        }
+    }
+}
+
+/// Keeps what makes sense of a metastore that as a whole does not.
+fn salvage(meta: &mut Metastore, bytes: &[u8]) {
+    let word = |at: usize| bytes.get(at..at + 4).map(|word| meta.order.u32(word));
+    let (active, limit, safety) = (word(0), word(4), word(8).and_then(Safety::of_number));
+    // A number below a segment that is there, or far above all of them, is no help.
+    let last = meta.active;
+    meta.active = active.map(SegmentId).filter(|id| *id >= last && id.0 - last.0 <= 1).unwrap_or(last);
+    meta.unit_limit = limit.filter(|limit| *limit > 0).unwrap_or(DEFAULT_UNIT_LIMIT);
+    meta.safety = safety.unwrap_or(Safety::AlmostSafe);
+}
+
+/// The metastore that a log without one should have, for all that its other files tell.
+fn made_up(records: Option<Codec>, listing: &Listing, order: Option<Order>) -> Metastore {
+    let order = order.unwrap_or_else(Order::native);
+    let codec = records.unwrap_or(Codec { order, magic: Compression::None.magic() });
+    Metastore {
+        active: listing.last_segment().unwrap_or_default(),
+        unit_limit: DEFAULT_UNIT_LIMIT,
+        safety: Safety::AlmostSafe,
+        magic: codec.magic,
+        order: codec.order,
+        len: META_LEN,
+    }
+}
+
+/// The layout of the records, as the first segment that holds any shows it.
+fn records_say(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    listing: &Listing,
+    order: Option<Order>,
+) -> Result<Option<Codec>> {
+    for id in &listing.segments {
+        let sample = match read_sample(&**disk, &data_path(dir, *id)) {
+            // Pruned since the directory was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            outcome => outcome?,
+        };
+        if let Some(codec) = guess(&sample, order) {
+            return Ok(Some(codec));
+        }
+    }
+    Ok(None)
+}
+
+fn read_sample(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(disk, path, Open::Read)?;
+    let mut sample = vec![0; SAMPLE];
+    let got = file.pread_up_to(&mut sample, 0)?;
+    sample.truncate(got);
+    Ok(sample)
+}
+
+/// The layout under which a sample holds most records; `None` if it holds none under any.
+pub(crate) fn guess(sample: &[u8], order: Option<Order>) -> Option<Codec> {
+    let orders = order.map_or_else(|| Order::both().to_vec(), |order| vec![order]);
+    let strong = [Compression::None, Compression::Lz4, Compression::Null].map(Compression::magic);
+    let count = |magics: &[u32]| {
+        let layouts =
+            orders.iter().flat_map(|&order| magics.iter().map(move |&magic| Codec { order, magic }));
+        layouts
+            .map(|codec| (records_in(sample, codec), codec))
+            .filter(|(n, _)| *n > 0)
+            .max_by_key(|(n, _)| *n)
+    };
+    count(&strong).or_else(|| count(&[0])).map(|(_, codec)| codec)
+}
+
+fn records_in(sample: &[u8], codec: Codec) -> usize {
+    let mut walk = Walk::new(sample, codec, sample.len() as u64, false);
+    let mut records = 0;
+    // Reading a slice of memory cannot fail.
+    while let Ok(step) = walk.step() {
+        match step {
+            Step::Record(_) => records += 1,
+            Step::Hole(_) => {}
+            Step::End(_) => break,
+        }
+    }
+    records
+}

@@ -1,0 +1,504 @@
+//! The log: who may append, who has read what, what may be deleted.
+//!
+//! - `names`, `detect`, `shared`: what lies in the directory, how its bytes are laid out, what all handles share
+//! - `writer`, `pre_commit`, `kept`: appending; what is cut off is kept
+//! - `cursor`, `gap`, `reader`, `checkpoints`: reading, and what may be deleted once it is read
+//! - [`inspect`], [`repair`]: looking without touching; mending by plan
+
+mod checkpoints;
+mod cursor;
+mod detect;
+mod gap;
+pub mod inspect;
+mod kept;
+mod names;
+mod pre_commit;
+mod reader;
+pub mod repair;
+mod shared;
+mod writer;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use checkpoints::Pending;
+pub use cursor::{Cursor, OnDamage, Record, Tail};
+pub use gap::{Gap, GapKind};
+pub use names::Subscriber;
+pub use reader::{Interval, Reader};
+pub use writer::{Durability, Recovery, Writer, WriterOptions};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Marker, RecordId, SegmentId};
+use crate::io::{Disk, File, Open, OsDisk, PathKind};
+use crate::order::Order;
+use crate::record::Compression;
+use crate::record::classic::{DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
+use crate::record::scan::{Step, Walk};
+use crate::segment::{IndexCheck, IndexDetails, SegmentSource, build_index};
+use names::{Listing, METASTORE};
+use shared::Shared;
+
+/// How a log is made: see [`Log::create_with`].
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    segment_size: u32,
+    safety: Safety,
+    compression: Compression,
+    order: Order,
+    mode: u32,
+}
+
+impl Default for CreateOptions {
+    fn default() -> CreateOptions {
+        CreateOptions {
+            segment_size: DEFAULT_UNIT_LIMIT,
+            safety: Safety::AlmostSafe,
+            compression: Compression::None,
+            order: Order::native(),
+            mode: 0o640,
+        }
+    }
+}
+
+impl CreateOptions {
+    /// libjlog's defaults: segments of 4 MiB, almost safe, not compressed, this machine's byte order, mode 0640.
+    pub fn new() -> CreateOptions {
+        CreateOptions::default()
+    }
+
+    /// The size in bytes at which a segment is finished. A record is never split: the one that reaches the size is the
+    /// segment's last. 0 is refused by [`Log::create_with`].
+    pub fn segment_size(mut self, bytes: u32) -> CreateOptions {
+        self.segment_size = bytes;
+        self
+    }
+
+    /// How much is synced when.
+    pub fn safety(mut self, safety: Safety) -> CreateOptions {
+        self.safety = safety;
+        self
+    }
+
+    /// How records are stored, for the log's whole life.
+    pub fn compression(mut self, compression: Compression) -> CreateOptions {
+        self.compression = compression;
+        self
+    }
+
+    /// The byte order, for the log's whole life. Running libjlog processes want their machine's.
+    pub fn order(mut self, order: Order) -> CreateOptions {
+        self.order = order;
+        self
+    }
+
+    /// The permission bits of the log's files (less the umask); its directory gets them with an x for every r.
+    pub fn mode(mut self, mode: u32) -> CreateOptions {
+        self.mode = mode & 0o666;
+        self
+    }
+}
+
+/// Where a new subscriber starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record that is kept.
+    Begin,
+    /// Behind the newest record that readers can see.
+    End,
+    /// Behind this record. It must be between the oldest and the newest.
+    After(RecordId),
+    /// Where another subscriber is.
+    CopyOf(Subscriber),
+}
+
+/// A log. Opening one reads its metastore and lists its directory; it changes nothing and takes no lock.
+///
+/// It can be opened, and read, without write permission, on a read-only file system, in either byte order, beside
+/// any number of processes that write to it, and with a metastore that is damaged or missing.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+impl Log {
+    /// Makes a log of libjlog's format with the default options. Durable, name and all, when it returns.
+    pub fn create(path: impl AsRef<Path>) -> Result<Log> {
+        Log::create_with(path, &CreateOptions::default())
+    }
+
+    /// Makes a log. Durable, name and all, when it returns; there is no segment before the first writer.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if anything is at the path; [`NotFound`](ErrorKind::NotFound) without its parent directory;
+    /// [`Invalid`](ErrorKind::Invalid) for a segment size of 0.
+    pub fn create_with(path: impl AsRef<Path>, options: &CreateOptions) -> Result<Log> {
+        Log::create_on(Arc::new(OsDisk), path, options)
+    }
+
+    /// As [`Log::create_with`], on a disk of the caller's.
+    pub fn create_on(disk: Arc<dyn Disk>, path: impl AsRef<Path>, options: &CreateOptions) -> Result<Log> {
+        let dir = path.as_ref();
+        if options.segment_size == 0 {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "create the log",
+                "segments of 0 bytes would never fill",
+            )
+            .at(dir));
+        }
+        let meta = Metastore {
+            active: SegmentId(0),
+            unit_limit: options.segment_size,
+            safety: options.safety,
+            magic: options.compression.magic(),
+            order: options.order,
+            len: META_LEN,
+        };
+        let exec = (options.mode & 0o444) >> 2;
+        disk.create_dir(dir, options.mode | exec).map_err(|e| Error::io("create the log", dir, e))?;
+        let made = (|| {
+            let file = File::open(&*disk, &dir.join(METASTORE), Open::CreateNew(options.mode))?;
+            file.pwrite(&meta.encode(), 0)?;
+            file.sync()?;
+            disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))?;
+            kept::sync_parent(&*disk, &absolute(dir))?;
+            Log::open_on(Arc::clone(&disk), dir)
+        })();
+        if made.is_err() {
+            // What is not a log yet must not be in the way of the next attempt.
+            let _ = disk.remove(&dir.join(METASTORE));
+            let _ = disk.remove_dir(dir);
+        }
+        made
+    }
+
+    /// Opens a log, whatever format and byte order it is in.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is nothing; [`NotALog`](ErrorKind::NotALog) if it is a file, or a directory without any of a log's files.
+    pub fn open(path: impl AsRef<Path>) -> Result<Log> {
+        Log::open_on(Arc::new(OsDisk), path)
+    }
+
+    /// As [`Log::open`], on a disk of the caller's.
+    pub fn open_on(disk: Arc<dyn Disk>, path: impl AsRef<Path>) -> Result<Log> {
+        Log::open_with(disk, path, None)
+    }
+
+    /// As [`Log::open_on`], in a byte order of the caller's instead of the one detected.
+    pub fn open_with(disk: Arc<dyn Disk>, path: impl AsRef<Path>, order: Option<Order>) -> Result<Log> {
+        let dir = path.as_ref();
+        names::require_directory(&*disk, dir)?;
+        let listing = Listing::read(&*disk, dir)?;
+        if !listing.is_a_log() {
+            let what =
+                "the directory holds no metastore, no segments and no checkpoints; `jlog create` makes a log";
+            return Err(Error::new(ErrorKind::NotALog, "open the log", what).at(dir));
+        }
+        let detected = detect::detect(&disk, dir, &listing, order)?;
+        let shared = Shared::new(disk, dir, detected, &listing)?;
+        Ok(Log { shared: Arc::new(shared) })
+    }
+
+    /// Opens one segment file by itself, to look at it: as a log of this one segment, with nothing else in it.
+    ///
+    /// # Errors
+    /// [`NotALog`](ErrorKind::NotALog) if it holds no record that can be recognised.
+    pub fn open_segment(disk: Arc<dyn Disk>, file: impl AsRef<Path>, order: Option<Order>) -> Result<Log> {
+        let path = absolute(file.as_ref());
+        let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+        let id = SegmentId::from_file_name(name).unwrap_or_default();
+        let detected = detect::detect_segment(&*disk, &path, id, order)?;
+        Ok(Log { shared: Arc::new(Shared::lone(disk, &path, id, detected)) })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.shared.dir()
+    }
+
+    /// The metastore as it is now; if it is damaged or missing, what the log's other files say it should be.
+    pub fn metastore(&self) -> Result<Metastore> {
+        self.shared.metastore()
+    }
+
+    /// What is wrong with the metastore, if anything is. Such a log can be read but not written.
+    pub fn metastore_problem(&self) -> Option<&str> {
+        self.shared.metastore_problem()
+    }
+
+    /// How records are stored.
+    pub fn compression(&self) -> Compression {
+        self.shared.codec().compression()
+    }
+
+    /// The log's byte order.
+    pub fn order(&self) -> Order {
+        self.shared.codec().order
+    }
+
+    /// A writer, beside others. What a crash has left torn at the end is cut off first, and kept aside.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) if the metastore is; [`Permission`](ErrorKind::Permission) without write access.
+    pub fn writer(&self) -> Result<Writer> {
+        self.writer_with(&WriterOptions::default())
+    }
+
+    /// A writer that works as the options say.
+    pub fn writer_with(&self, options: &WriterOptions) -> Result<Writer> {
+        Writer::open(Arc::clone(&self.shared), options)
+    }
+
+    /// A reader for a subscriber, from its checkpoint on.
+    ///
+    /// # Errors
+    /// [`UnknownSubscriber`](ErrorKind::UnknownSubscriber), or [`Damaged`](ErrorKind::Damaged) if its checkpoint is.
+    pub fn reader(&self, subscriber: &Subscriber) -> Result<Reader> {
+        Reader::open(Arc::clone(&self.shared), subscriber)
+    }
+
+    /// A cursor that belongs to no subscriber, from the oldest record on.
+    pub fn cursor(&self) -> Result<Cursor> {
+        Ok(self.cursor_after(checkpoints::start_of(self.first_segment()?)))
+    }
+
+    /// A cursor that belongs to no subscriber, from the first record behind `after` on.
+    pub fn cursor_after(&self, after: RecordId) -> Cursor {
+        Cursor::new(Arc::clone(&self.shared), after)
+    }
+
+    /// Adds a subscriber. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`SubscriberExists`](ErrorKind::SubscriberExists); [`Invalid`](ErrorKind::Invalid) for a start that is not in the log;
+    /// [`UnknownSubscriber`](ErrorKind::UnknownSubscriber) if the one to copy is.
+    pub fn add_subscriber(&self, subscriber: &Subscriber, start: Start) -> Result<()> {
+        let metastore = File::open(&**self.shared.disk(), &self.path().join(METASTORE), Open::ReadWrite)?;
+        // Keeps what the new checkpoint needs from being pruned before it is there.
+        let _lock = metastore.lock()?;
+        let at = match start {
+            Start::Begin => checkpoints::start_of(self.first_segment()?),
+            Start::End => self.last_id()?,
+            Start::After(id) => self.require_inside(id)?,
+            Start::CopyOf(other) => checkpoints::of(&self.shared, &other)?,
+        };
+        checkpoints::create(&self.shared, subscriber, at, writer::data_mode(&self.shared)?)
+    }
+
+    /// Removes a subscriber; false if there was none. Durable when it returns. What only it wanted stays until
+    /// [`Log::clean`], or until another subscriber's checkpoint moves past it.
+    pub fn remove_subscriber(&self, subscriber: &Subscriber) -> Result<bool> {
+        let path = names::checkpoint_path(self.path(), subscriber);
+        match self.shared.disk().remove(&path) {
+            Ok(()) => checkpoints::sync_names(&self.shared).map(|()| true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove the subscriber", &path, error)),
+        }
+    }
+
+    /// The subscribers, by name.
+    pub fn subscribers(&self) -> Result<Vec<Subscriber>> {
+        Ok(self.list()?.subscribers)
+    }
+
+    /// A subscriber's checkpoint: the last record it is done with.
+    pub fn checkpoint(&self, subscriber: &Subscriber) -> Result<RecordId> {
+        checkpoints::of(&self.shared, subscriber)
+    }
+
+    /// Moves a subscriber's checkpoint, forward or back, and removes the segments that nobody wants any more because
+    /// of it. In the kernel when it returns; on disk at safety level safe, and whenever a segment is left behind.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if the log has no such place: nothing is changed then.
+    pub fn set_checkpoint(&self, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
+        self.require_inside(to)?;
+        checkpoints::advance(&self.shared, subscriber, to)
+    }
+
+    /// The start of the oldest segment: marker 0, as the id of "before the first record".
+    pub fn first_id(&self) -> Result<RecordId> {
+        Ok(checkpoints::start_of(self.first_segment()?))
+    }
+
+    /// The id of the newest record that readers can see; marker 0 if the active segment has none.
+    pub fn last_id(&self) -> Result<RecordId> {
+        let segment = self.shared.active()?;
+        let Some(mut walk) = self.walk(segment)? else { return Ok(checkpoints::start_of(segment)) };
+        while !matches!(walk.step()?, Step::End(_)) {}
+        Ok(RecordId { segment, marker: Marker(walk.marker()) })
+    }
+
+    /// The segments that are there, in order.
+    pub fn segments(&self) -> Result<Vec<SegmentId>> {
+        Ok(self.list()?.segments)
+    }
+
+    /// The segment that is written to now.
+    pub fn active_segment(&self) -> Result<SegmentId> {
+        self.shared.active()
+    }
+
+    /// How many subscribers still want a segment, and the first one that anybody wants.
+    pub fn pending_readers(&self, segment: SegmentId) -> Result<Pending> {
+        checkpoints::pending(&self.shared, segment)
+    }
+
+    /// Removes every segment before the first one that a subscriber wants, and says which.
+    ///
+    /// The active segment always stays; without subscribers, or while a checkpoint cannot be read, everything does.
+    pub fn clean(&self) -> Result<Vec<SegmentId>> {
+        if let Some(problem) = self.metastore_problem() {
+            let what = format!("the metastore cannot be believed ({problem}), so nothing is deleted");
+            return Err(Error::damaged("clean the log", &self.path().join(METASTORE), 0, what));
+        }
+        checkpoints::prune(&self.shared, SegmentId(0), SegmentId(u32::MAX))
+    }
+
+    /// What [`Log::clean`] would remove now.
+    pub fn cleanable(&self) -> Result<Vec<SegmentId>> {
+        let listing = self.list()?;
+        let Some(earliest) = checkpoints::earliest_wanted(&self.shared, &listing)? else {
+            return Ok(Vec::new());
+        };
+        let limit = earliest.min(self.shared.active()?);
+        Ok(listing.segments.into_iter().filter(|id| *id < limit).collect())
+    }
+
+    /// The bytes of all regular files in the directory (not in `.repair/`).
+    pub fn size(&self) -> Result<u64> {
+        let disk = self.shared.disk();
+        let names = disk.names(self.path()).map_err(|e| Error::io("list the directory", self.path(), e))?;
+        let mut total = 0;
+        for name in names {
+            match disk.info(&self.path().join(name), false) {
+                Ok(info) if info.kind == PathKind::File => total += info.len,
+                // Anything else, or removed since the directory was listed.
+                _ => {}
+            }
+        }
+        Ok(total)
+    }
+
+    /// What the index of a segment lists, and how it stands to the data, which is read in full for that.
+    ///
+    /// # Errors
+    /// [`NoSuchRecord`](ErrorKind::NoSuchRecord) if there is no such segment.
+    pub fn index_details(&self, segment: SegmentId) -> Result<IndexDetails> {
+        let Some(mut walk) = self.walk(segment)? else { return Err(self.no_segment(segment)) };
+        let path = self.shared.index_path(segment);
+        let mut check = IndexCheck::open(&**self.shared.disk(), &path, self.shared.codec())?;
+        loop {
+            match walk.step()? {
+                Step::Record(found) => check.record(u64::from(found.marker) - 1, found.offset)?,
+                Step::Hole(_) => {}
+                Step::End(_) => {
+                    let (details, _) =
+                        check.finish(u64::from(walk.marker()), walk.end(), walk.is_sealed())?;
+                    return Ok(details);
+                }
+            }
+        }
+    }
+
+    /// Makes the index of a segment anew, for libjlog's readers, who then need not. In the kernel when it returns.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) if the segment is: an index over damage would hide it.
+    pub fn build_index(&self, segment: SegmentId) -> Result<IndexDetails> {
+        let Some(mut walk) = self.walk(segment)? else { return Err(self.no_segment(segment)) };
+        let sealed = walk.is_sealed();
+        let bytes = build_index(&mut walk, self.shared.codec(), sealed)?;
+        let path = self.shared.index_path(segment);
+        let file = File::open(&**self.shared.disk(), &path, Open::Create(writer::data_mode(&self.shared)?))?;
+        // In place, under the lock that libjlog's readers take to extend it.
+        let _lock = file.lock()?;
+        file.truncate(0)?;
+        file.pwrite(&bytes, 0)?;
+        self.index_details(segment)
+    }
+
+    /// Changes the segment size of later segments. Running writers, libjlog's too, follow at their next append (an
+    /// exclusive one when it finishes its segment). On disk when it returns.
+    pub fn set_segment_size(&self, bytes: u32) -> Result<()> {
+        if bytes == 0 {
+            let what = "segments of 0 bytes would never fill";
+            return Err(Error::new(ErrorKind::Invalid, "change the segment size", what).at(self.path()));
+        }
+        self.store(4, bytes)
+    }
+
+    /// Changes the safety level. On disk when it returns.
+    pub fn set_safety(&self, safety: Safety) -> Result<()> {
+        self.store(8, safety.number())
+    }
+
+    /// Stores one field of the metastore in place, as libjlog does: running processes have the file mapped.
+    fn store(&self, at: u64, number: u32) -> Result<()> {
+        let path = self.path().join(METASTORE);
+        if let Some(problem) = self.metastore_problem() {
+            return Err(Error::damaged("change the metastore", &path, 0, problem));
+        }
+        let file = File::open(&**self.shared.disk(), &path, Open::ReadWrite)?;
+        let _lock = file.lock()?;
+        let mut word = [0; 4];
+        self.order().put_u32(&mut word, number);
+        file.pwrite(&word, at)?;
+        file.sync()
+    }
+
+    fn list(&self) -> Result<Listing> {
+        self.shared.listing()
+    }
+
+    fn first_segment(&self) -> Result<SegmentId> {
+        match self.list()?.segments.first() {
+            Some(first) => Ok(*first),
+            None => self.shared.active(),
+        }
+    }
+
+    fn walk(&self, segment: SegmentId) -> Result<Option<Walk<SegmentSource>>> {
+        let sealed = self.shared.is_sealed(segment)?;
+        self.shared.segment(segment)?.map(|source| source.walk(sealed)).transpose()
+    }
+
+    fn no_segment(&self, segment: SegmentId) -> Error {
+        let what = format!("the log has no segment {segment}");
+        Error::new(ErrorKind::NoSuchRecord, "look at the segment", what).at(self.path())
+    }
+
+    /// A checkpoint may be the start of a segment that is there, any of its records, or the start of the active one.
+    fn require_inside(&self, id: RecordId) -> Result<RecordId> {
+        let outside =
+            |what: String| Err(Error::new(ErrorKind::Invalid, "move the checkpoint", what).at(self.path()));
+        let (first, active) = (self.first_segment()?, self.shared.active()?);
+        if id.segment < first || id.segment > active {
+            return outside(format!("{id} is outside the log, which holds segments {first} to {active}"));
+        }
+        if id.marker == Marker(0) {
+            return Ok(id);
+        }
+        let Some(mut walk) = self.walk(id.segment)? else {
+            return outside(format!("segment {} is missing", id.segment));
+        };
+        while walk.marker() < id.marker.0 && !matches!(walk.step()?, Step::End(_)) {}
+        if walk.marker() < id.marker.0 {
+            let last = RecordId { segment: id.segment, marker: Marker(walk.marker()) };
+            return outside(format!("{id} is beyond the segment's last message {last}"));
+        }
+        Ok(id)
+    }
+}
+
+/// The path with a parent that can be opened: `events` lies in `.`.
+fn absolute(dir: &Path) -> std::path::PathBuf {
+    if dir.parent().is_some_and(|parent| parent.as_os_str().is_empty()) {
+        Path::new(".").join(dir)
+    } else {
+        dir.to_path_buf()
+    }
+}

@@ -1,0 +1,6 @@
+//! The message spool: messages held durably between "accepted" and "delivered".
+//!
+//! Nothing is here yet. The spool stands on the log engine's public API (`jlog`) and is built after it; this
+//! crate exists so that the workspace has its final shape.
+
+#![deny(missing_docs)]
