@@ -1,0 +1,397 @@
+//! `jlog demo`: the main job in ten seconds, on a log in a temporary directory. Every number in it is counted.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Args;
+use jlog::inspect::Inspection;
+use jlog::repair::{self, Options};
+use jlog::{CreateOptions, Log, OnDamage, RecordId, SegmentId, Start, Subscriber, Timestamp};
+
+use crate::console::{Console, Tone};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::inspect::{inspection, print_check, print_map, print_summary};
+use crate::measure::{count, things};
+use crate::options::{Common, with_console};
+use crate::repair::{Consent, one as mend};
+use crate::{interrupt, options};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  jlog demo
+  jlog demo --keep          and have a look at the log yourself";
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Keep the log
+    #[arg(long)]
+    keep: bool,
+    /// Do not wait for the reader
+    #[arg(long)]
+    fast: bool,
+    /// Draw with ASCII characters only
+    #[arg(long)]
+    ascii: bool,
+}
+
+/// The process that is killed while it writes.
+#[derive(Debug, Args)]
+pub(super) struct Victim {
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
+}
+
+const SEGMENT: u32 = 128 * 1024;
+/// Who reads, and how many of a hundred messages it reads before the next hundred are written.
+const PACES: [(&str, usize); 3] = [("audit", 100), ("search-index", 60), ("billing", 25)];
+const ROUNDS: usize = 40;
+const ROUND: usize = 100;
+/// The writer is killed after so many acknowledgements, or so much time.
+const ACKNOWLEDGED: usize = 5_000;
+const KILL_AFTER: Duration = Duration::from_secs(2);
+/// What is overwritten, from the start of a record on, and what is cut off.
+const GARBAGE: usize = 600;
+const CUT: u64 = 7;
+
+pub(super) fn run(args: &Demo) -> Outcome {
+    let common = Common { ascii: args.ascii, ..Common::default() };
+    let place = tempfile::Builder::new().prefix("jlog-demo-").tempdir();
+    let place =
+        place.map_err(|error| Failure::Other(format!("cannot make a temporary directory: {error}")))?;
+    let outcome = with_console("jlog", &common, |console| {
+        let path = place.path().join("events");
+        let mut show = Show { console, path, pause: Duration::from_millis(if args.fast { 0 } else { 750 }) };
+        show.all()
+    });
+    if args.keep {
+        let kept = place.keep();
+        crate::console::say("jlog", format!("the log is kept in {}", kept.join("events").display()));
+    }
+    outcome
+}
+
+struct Show<'a> {
+    console: &'a mut Console,
+    path: PathBuf,
+    /// Between the acts.
+    pause: Duration,
+}
+
+impl Show<'_> {
+    fn all(&mut self) -> Outcome {
+        self.write_and_read()?;
+        self.kill_a_writer()?;
+        let before = self.damage()?;
+        self.look()?;
+        let after = self.repair(before)?;
+        self.undo()?;
+        self.read_on(after)?;
+        self.farewell()
+    }
+
+    fn write_and_read(&mut self) -> Result<(), Failure> {
+        self.act("1. A log, three subscribers that read at different paces, one writer")?;
+        let log = Log::create_with(&self.path, &CreateOptions::new().segment_size(SEGMENT))?;
+        let mut readers = Vec::new();
+        for (name, pace) in PACES {
+            let name = Subscriber::new(name)?;
+            log.add_subscriber(&name, Start::Begin)?;
+            readers.push((log.reader(&name)?, pace, 0));
+        }
+        let writer = log.writer()?;
+
+        let heading = format!("{:>10} {:>10} {:>14} {:>10}", "written", "audit", "search-index", "billing");
+        self.line(heading)?;
+        let mut pruned = 0;
+        for round in 1..=ROUNDS {
+            let messages: Vec<_> = (0..ROUND).map(|n| message((round - 1) * ROUND + n)).collect();
+            let now = Timestamp::from(SystemTime::now());
+            writer.append_batch(messages.iter().map(|message| (message.as_bytes(), now)))?;
+            for (reader, pace, read) in &mut readers {
+                for _ in 0..*pace {
+                    if reader.next_record()?.is_some() {
+                        *read += 1;
+                    }
+                }
+                pruned += reader.commit()?.len();
+            }
+            if round % (ROUNDS / 5) == 0 {
+                let cells: Vec<_> = readers.iter().map(|(_, _, read)| count(*read)).collect();
+                let written = count((round * ROUND) as u64);
+                self.line(format!("{written:>10} {:>10} {:>14} {:>10}", cells[0], cells[1], cells[2]))?;
+            }
+            interrupt::sleep(self.pause / 20)?;
+        }
+        writer.close()?;
+        let pruned = things(pruned as u64, "segment");
+        self.line(format!("{pruned} that all three had read removed on the way"))
+    }
+
+    fn kill_a_writer(&mut self) -> Result<(), Failure> {
+        self.act("2. Another process writes, and is killed with SIGKILL in the middle of it")?;
+        let program = std::env::current_exe().map_err(|error| self.broken("find the program", &error))?;
+        let child = Command::new(program)
+            .arg("demo-writer")
+            .arg(&self.path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| self.broken("start the writer", &error))?;
+        let mut child = Killed(child);
+        let acknowledged =
+            child.acknowledgements().map_err(|error| self.broken("hear the writer", &error))?;
+        self.line(format!("killed after {}", things(acknowledged.len() as u64, "acknowledgement")))?;
+
+        let log = Log::open(&self.path)?;
+        let writer = log.writer()?;
+        let found = writer.recovery();
+        writer.close()?;
+        match found.torn {
+            Some((_, bytes)) => self.line(format!("opened again: {bytes} torn bytes at the end cut off"))?,
+            None => self.line("opened again: the last record is whole")?,
+        }
+
+        let first = acknowledged.values().next().copied().unwrap_or_default();
+        let mut cursor = log.cursor_after(crate::place::before(first));
+        let (mut there, mut sound) = (0u64, 0u64);
+        while let Some(record) = cursor.next_record()? {
+            let number = there as usize;
+            there += 1;
+            if acknowledged.get(&number) == Some(&record.id) && record.payload == message(number).as_bytes() {
+                sound += 1;
+            }
+        }
+        let promised = acknowledged.len() as u64;
+        let line =
+            format!("{} of {} acknowledged messages are there, byte for byte", count(sound), count(promised));
+        let line = self.console.paint(if sound == promised { Tone::Healthy } else { Tone::Lost }, line);
+        self.line(line)?;
+        let more = there - promised.min(there);
+        if more > 0 {
+            self.line(format!("and {} whose acknowledgement never came through", things(more, "message")))?;
+        }
+        Ok(())
+    }
+
+    /// Damages the log, and returns how many messages can still be read.
+    fn damage(&mut self) -> Result<u64, Failure> {
+        self.act("3. The disk goes bad: bytes of a sealed segment are overwritten, the end is cut off")?;
+        let log = Log::open(&self.path)?;
+        let segments = log.segments()?;
+        let active = log.active_segment()?;
+        let victim = segments.get(segments.len() / 2).copied().filter(|id| *id < active).unwrap_or(active);
+
+        // As libjlog's readers would have made them; they tell how many messages damage has cost.
+        for id in segments.iter().filter(|id| **id < active) {
+            log.build_index(*id)?;
+        }
+        // From a record in the middle on, so that it can be noticed: the classic format has no checksums.
+        let middle = RecordId { segment: victim, ..RecordId::default() };
+        let mut cursor = log.cursor_after(middle);
+        let mut at = 0;
+        while let Some(record) = cursor.next_record()? {
+            if record.id.segment != victim || record.offset > u64::from(SEGMENT) / 2 {
+                break;
+            }
+            at = record.offset;
+        }
+        let garbage: Vec<u8> = (0..GARBAGE).map(|n| (n * 37 + 11) as u8).collect();
+        let file = self.segment_file(victim)?;
+        file.write_all_at(&garbage, at).map_err(|error| self.broken("damage the log", &error))?;
+        self.line(format!("segment {victim}: bytes {at}..{} overwritten", at + GARBAGE as u64))?;
+
+        let file = self.segment_file(active)?;
+        let len = file.metadata().map_err(|error| self.broken("damage the log", &error))?.len();
+        let cut = len.saturating_sub(CUT);
+        file.set_len(cut).map_err(|error| self.broken("damage the log", &error))?;
+        self.line(format!("segment {active}: cut from {len} to {cut} bytes"))?;
+        readable(&self.path)
+    }
+
+    fn segment_file(&self, id: SegmentId) -> Result<File, Failure> {
+        let path = self.path.join(id.to_string());
+        OpenOptions::new().write(true).open(&path).map_err(|error| Failure::io("open", &path, &error))
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        self.act("4. A look at it, which changes nothing")?;
+        let seen = self.seen()?;
+        self.command("jlog inspect")?;
+        print_summary(self.console, &seen)?;
+        self.wait()?;
+        self.command("jlog inspect map")?;
+        print_map(self.console, &seen)?;
+        self.wait()?;
+        self.command("jlog inspect check")?;
+        print_check(self.console, &seen)
+    }
+
+    /// Repairs the log, and returns how many messages can be read then.
+    fn repair(&mut self, before: u64) -> Result<u64, Failure> {
+        self.act("5. Repair: first the plan, then the deed")?;
+        self.command("jlog repair -n")?;
+        let options = Options::default();
+        mend(self.console, &self.path, &options, Consent::DryRun, false)?;
+        self.wait()?;
+        self.command("jlog repair -y -q")?;
+        self.mend_quietly()?;
+        self.command("jlog inspect check")?;
+        let seen = self.seen()?;
+        print_check(self.console, &seen)?;
+        let after = readable(&self.path)?;
+        self.line(format!("readable before the repair: {}, after it: {}", count(before), count(after)))?;
+        Ok(after)
+    }
+
+    fn mend_quietly(&mut self) -> Result<(), Failure> {
+        let quiet = std::mem::replace(&mut self.console.quiet, true);
+        let outcome = mend(self.console, &self.path, &Options::default(), Consent::Given { wait: 0 }, false);
+        self.console.quiet = quiet;
+        outcome.map(|_| ())
+    }
+
+    fn undo(&mut self) -> Result<(), Failure> {
+        self.act("6. A repair can be taken back")?;
+        self.command("jlog repair undo")?;
+        repair::undo(&self.path)?;
+        let problems = self.seen()?.problems().count() as u64;
+        self.line(format!("the damage is back as it was: {}", things(problems, "problem")))?;
+        self.command("jlog repair -y -q")?;
+        self.mend_quietly()
+    }
+
+    fn read_on(&mut self, after: u64) -> Result<(), Failure> {
+        self.act("7. Everybody reads on from where they were")?;
+        let log = Log::open(&self.path)?;
+        let size = log.size()?;
+        let mut removed = 0;
+        for (name, _) in PACES {
+            let mut reader = log.reader(&Subscriber::new(name)?)?;
+            let mut read = 0u64;
+            while reader.next_record()?.is_some() {
+                read += 1;
+            }
+            removed += reader.commit()?.len();
+            self.line(format!("{name:<13} {:>6} of {} messages read", count(read), count(after)))?;
+        }
+        let (from, to) = (self.console.units.size(size), self.console.units.size(log.size()?));
+        let removed = things(removed as u64, "segment");
+        self.line(format!("{removed} that nobody wants any more removed: {from} before, {to} now"))
+    }
+
+    fn farewell(&mut self) -> Outcome {
+        self.act("On a log of your own")?;
+        let program = std::env::current_exe().map_err(|error| self.broken("find the program", &error))?;
+        let program = match std::env::current_dir() {
+            Ok(here) => program.strip_prefix(here).unwrap_or(&program).to_path_buf(),
+            Err(_) => program,
+        };
+        let program = program.display();
+        for what in ["inspect YOUR-LOG", "inspect check YOUR-LOG", "repair -n YOUR-LOG"] {
+            self.line(format!("{program} {what}"))?;
+        }
+        Ok(Exit::Fine)
+    }
+
+    fn seen(&self) -> Result<Inspection, Failure> {
+        inspection(self.console, &Log::open(&self.path)?)
+    }
+
+    fn act(&mut self, title: &str) -> Result<(), Failure> {
+        self.wait()?;
+        let title = self.console.paint(Tone::Strong, title);
+        writeln!(self.console, "\n{title}\n")?;
+        Ok(())
+    }
+
+    fn line(&mut self, line: impl std::fmt::Display) -> Result<(), Failure> {
+        writeln!(self.console, "   {line}")?;
+        Ok(self.console.flush()?)
+    }
+
+    fn command(&mut self, command: &str) -> Result<(), Failure> {
+        let path = self.path.display();
+        let line = self.console.paint(Tone::Strong, format!("$ {command} {path}"));
+        writeln!(self.console, "\n{line}")?;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), Failure> {
+        self.console.flush()?;
+        interrupt::sleep(self.pause)
+    }
+
+    fn broken(&self, doing: &str, error: &std::io::Error) -> Failure {
+        Failure::io(doing, &self.path, error)
+    }
+}
+
+/// How many messages can be read, past damage.
+fn readable(path: &Path) -> Result<u64, Failure> {
+    let mut cursor = Log::open(path)?.cursor()?;
+    cursor.on_damage(OnDamage::Skip);
+    let mut messages = 0;
+    while cursor.next_record()?.is_some() {
+        messages += 1;
+    }
+    Ok(messages)
+}
+
+/// The n-th message: always the same, so that what comes back can be compared.
+fn message(n: usize) -> String {
+    let items = ["apples", "bolts", "candles", "doorbells", "envelopes"];
+    let dozen = 1 + n % 12;
+    let note = "please ring twice; ".repeat(n * 7 % 23);
+    format!("order {n}: {dozen} dozen {}; {note}paid", items[n % items.len()])
+}
+
+/// A process that is killed at the latest when this is dropped.
+struct Killed(Child);
+
+impl Killed {
+    /// Listens to the ids that the writer has acknowledgements for, by the number of the message, and kills it.
+    fn acknowledgements(&mut self) -> std::io::Result<BTreeMap<usize, RecordId>> {
+        let mut lines =
+            BufReader::new(self.0.stdout.take().into_iter().next().ok_or(std::io::ErrorKind::BrokenPipe)?);
+        let end = Instant::now() + KILL_AFTER;
+        let mut text = Vec::new();
+        let mut heard = 0;
+        while heard < ACKNOWLEDGED && Instant::now() < end && lines.read_until(b'\n', &mut text)? > 0 {
+            heard += 1;
+        }
+        self.0.kill()?;
+        self.0.wait()?;
+        // What it had said before it died counts as well; half a line does not.
+        lines.read_to_end(&mut text)?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        let ids = String::from_utf8_lossy(&text[..whole]).into_owned();
+        Ok(ids.lines().filter_map(|line| line.parse().ok()).enumerate().collect())
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It is dead already, unless something went wrong.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Writes as fast as it can, and says the id of each message once it is acknowledged.
+pub(super) fn write_until_killed(args: &Victim) -> Outcome {
+    let log = Log::open(&args.log)?;
+    let writer = log.writer()?;
+    let mut console = Console::new("jlog", &options::Common::default());
+    for number in 0.. {
+        let id = writer.append(message(number).as_bytes(), Timestamp::from(SystemTime::now()))?;
+        writeln!(console, "{id}")?;
+        console.flush()?;
+        interrupt::check()?;
+    }
+    Ok(Exit::Fine)
+}

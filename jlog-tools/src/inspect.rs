@@ -1,0 +1,224 @@
+//! `jlog-inspect`: looks at a log, and changes nothing.
+
+mod check;
+mod dump;
+mod map;
+mod meta;
+mod segments;
+mod show;
+mod subscribers;
+mod summary;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jlog::inspect::{Inspection, inspect_with};
+use jlog::{ErrorKind, Log};
+
+use crate::console::Console;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::options::{self, Common, Endian};
+use crate::place::{self, Where};
+use crate::progress::Bar;
+
+pub(crate) use check::{print as print_check, print_finding};
+pub(crate) use map::print as print_map;
+pub(crate) use summary::{align_right, borderless, print as print_summary, rows};
+
+const EXAMPLES: &str = "\
+Examples:
+  jlog-inspect /var/spool/events                 one screen about the log
+  jlog-inspect check /var/spool/events           every problem, a line each
+  jlog-inspect dump /var/spool/events --from -15m --format jsonl
+  jlog-inspect subs /var/spool/events --max-lag 10000 --max-age 15m
+
+LOG is a log's directory, or one segment file by itself. Without it, the current directory.
+Nothing is created, locked or changed, whatever the command.
+
+Exit code: 0 nothing is wrong, 4 a problem was found, 8 could not look, 16 wrong usage,
+32 interrupted";
+
+/// Look at a jlog log, without changing anything
+#[derive(Debug, Parser)]
+#[command(name = "jlog-inspect", version, after_help = EXAMPLES)]
+pub(crate) struct Inspect {
+    /// The log [default: the current directory]
+    #[arg(value_name = "LOG")]
+    log: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+    /// The byte order of the log
+    #[arg(long, global = true, value_name = "ORDER", default_value = "auto", help_heading = "Output")]
+    endian: Endian,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One screen: format, size, time range, subscribers, health [the default]
+    #[command(after_help = "Example:\n  jlog-inspect summary /var/spool/events")]
+    Summary(OneLog),
+    /// Segments with sizes, messages, times, index state, pending subscribers
+    #[command(visible_alias = "segs", after_help = "Example:\n  jlog-inspect segments /var/spool/events")]
+    Segments(OneLog),
+    /// Subscribers with checkpoint, and lag in messages, bytes and time
+    #[command(visible_alias = "subs", after_help = subscribers::EXAMPLES)]
+    Subscribers(SubscribersArgs),
+    /// Print messages
+    #[command(visible_alias = "cat", after_help = dump::EXAMPLES)]
+    Dump(DumpArgs),
+    /// Print one message: time, place on disk, bytes
+    #[command(after_help = "Example:\n  jlog-inspect show 0000001a:00000003 /var/spool/events")]
+    Show(ShowArgs),
+    /// Verify everything, and print every problem
+    #[command(visible_alias = "verify", after_help = check::EXAMPLES)]
+    Check(OneLog),
+    /// Picture of the segments: read, still wanted, damaged, torn
+    #[command(after_help = "Example:\n  jlog-inspect map /var/spool/events")]
+    Map(OneLog),
+    /// Print the metastore
+    #[command(after_help = meta::EXAMPLES)]
+    Meta(MetaArgs),
+}
+
+#[derive(Debug, Args)]
+struct OneLog {
+    /// The log [default: the current directory]
+    #[arg(value_name = "LOG")]
+    log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SubscribersArgs {
+    #[command(flatten)]
+    at: OneLog,
+    /// Exit with 4 if a subscriber is more messages behind
+    #[arg(long, value_name = "N")]
+    max_lag: Option<u64>,
+    /// Exit with 4 if a subscriber is further behind in time (90s, 15m, "1 day")
+    #[arg(long, value_name = "DURATION", value_parser = place::parse_duration)]
+    max_age: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct DumpArgs {
+    #[command(flatten)]
+    at: OneLog,
+    /// From this message or time on
+    #[arg(long, value_name = "WHERE", value_parser = place::parse, allow_hyphen_values = true)]
+    from: Option<Where>,
+    /// Up to this message or time
+    #[arg(long, value_name = "WHERE", value_parser = place::parse, allow_hyphen_values = true)]
+    to: Option<Where>,
+    /// From a subscriber's checkpoint on, which stays where it is
+    #[arg(short = 'S', long, value_name = "NAME", conflicts_with = "from")]
+    subscriber: Option<OsString>,
+    /// At most so many messages
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// How messages are printed
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: crate::message::Format,
+    /// Print raw messages to a terminal all the same
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The message, as in 0000001a:00000003
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    at: OneLog,
+}
+
+#[derive(Debug, Args)]
+struct MetaArgs {
+    #[command(flatten)]
+    at: OneLog,
+    /// Print the value of one field
+    #[arg(long, value_name = "NAME")]
+    field: Option<meta::Field>,
+}
+
+/// The whole program `jlog-inspect`.
+pub fn main() -> ExitCode {
+    options::run("jlog-inspect", |inspect: Inspect| run("jlog-inspect", inspect))
+}
+
+/// Runs a command line of `jlog-inspect`.
+pub(crate) fn run(tool: &'static str, inspect: Inspect) -> Outcome {
+    interrupt::watch();
+    let Inspect { log, common, endian, command } = inspect;
+    options::with_console(tool, &common, |console| {
+        let mut look = Look { console, json: common.json, endian };
+        match command {
+            None => {
+                let log = options::one_log(log, None)?;
+                look.or_hint(&log, |look| summary::run(look, &log))
+            }
+            Some(Command::Summary(at)) => summary::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Segments(at)) => segments::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Check(at)) => check::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Map(at)) => map::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Subscribers(args)) => {
+                let limits = subscribers::Limits { lag: args.max_lag, age: args.max_age };
+                subscribers::run(&mut look, &options::one_log(log, args.at.log)?, limits)
+            }
+            Some(Command::Dump(args)) => {
+                let at = options::one_log(log, args.at.log.clone())?;
+                dump::run(&mut look, &at, &args)
+            }
+            Some(Command::Show(args)) => show::run(&mut look, log, &args),
+            Some(Command::Meta(args)) => {
+                meta::run(&mut look, &options::one_log(log, args.at.log)?, args.field)
+            }
+        }
+    })
+}
+
+/// What a command looks with.
+pub(crate) struct Look<'a> {
+    pub(crate) console: &'a mut Console,
+    pub(crate) json: bool,
+    pub(crate) endian: Endian,
+}
+
+impl Look<'_> {
+    fn open(&self, path: &Path) -> Result<Log, Failure> {
+        options::open(path, self.endian)
+    }
+
+    fn inspect(&self, path: &Path) -> Result<Inspection, Failure> {
+        inspection(self.console, &self.open(path)?)
+    }
+
+    /// Where a log is named that is not there, it may have been meant for a command.
+    fn or_hint(&mut self, log: &Path, run: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        let outcome = run(self);
+        match (&outcome, options::mistyped::<Inspect>(log)) {
+            (Err(Failure::Engine(error)), Some(hint)) if error.kind() == ErrorKind::NotFound => {
+                Err(Failure::Usage(hint))
+            }
+            _ => outcome,
+        }
+    }
+}
+
+/// Looks at a whole log, with a progress bar, until the user has had enough.
+pub(crate) fn inspection(console: &Console, log: &Log) -> Result<Inspection, Failure> {
+    let mut bar = Bar::new(console);
+    let outcome = inspect_with(log, &mut |progress| bar.tell(progress));
+    interrupt::check()?;
+    Ok(outcome?)
+}
+
+/// The exit code of a look: whether anything is wrong, a torn end included.
+fn verdict(seen: &Inspection) -> Exit {
+    if seen.problems().next().is_some() { Exit::Problem } else { Exit::Fine }
+}

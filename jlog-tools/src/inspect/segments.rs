@@ -1,0 +1,67 @@
+//! `segments`: a line for every segment.
+
+use std::io::Write;
+use std::path::Path;
+
+use jlog::inspect::SegmentReport;
+use serde::Serialize;
+
+use super::summary::{align_right, borderless, rows};
+use super::{Look, verdict};
+use crate::console::{Console, Tone};
+use crate::exit::Outcome;
+use crate::measure::count;
+use crate::report::{self, Heading};
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    heading: Heading,
+    segments: Vec<report::Segment>,
+}
+
+pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
+    let seen = look.inspect(path)?;
+    let console = &mut *look.console;
+    if look.json {
+        console.json(&Report { heading: Heading::of(&seen), segments: report::segments(&seen) })?;
+        return Ok(verdict(&seen));
+    }
+    let shown: Vec<_> = seen.segments.iter().filter(|segment| !console.quiet || !segment.sound).collect();
+    let mut table = borderless();
+    table.set_header(["segment", "size", "messages", "from", "to", "index", "wanted by", "state"]);
+    for segment in &shown {
+        table.add_row(cells(console, segment));
+    }
+    align_right(&mut table, &[1, 2, 6]);
+    for (row, line) in rows(&table).into_iter().enumerate() {
+        let tone = match row.checked_sub(1).and_then(|row| shown.get(row)) {
+            None => Tone::Strong,
+            Some(segment) if !segment.sound => Tone::Lost,
+            Some(segment) if segment.pending == 0 => Tone::Dim,
+            Some(_) => Tone::Healthy,
+        };
+        let line = console.paint(tone, line);
+        writeln!(console, "{line}")?;
+    }
+    Ok(verdict(&seen))
+}
+
+fn cells(console: &Console, segment: &SegmentReport) -> [String; 8] {
+    let (from, to) = match segment.times {
+        Some((from, to)) => (console.clock.second(from), console.clock.second(to)),
+        None => (String::new(), String::new()),
+    };
+    let place = if segment.sealed { "sealed" } else { "active" };
+    let state = if segment.sound { place.to_owned() } else { format!("{place}, damaged") };
+    [
+        segment.id.to_string(),
+        console.units.size(segment.bytes),
+        count(segment.messages),
+        from,
+        to,
+        segment.index.state.to_string(),
+        segment.pending.to_string(),
+        state,
+    ]
+}

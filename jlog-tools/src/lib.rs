@@ -1,0 +1,21 @@
+//! The command lines of the jlog engine: `jlog-inspect`, `jlog-repair` and `jlog`.
+//!
+//! The commands read arguments, call the engine, print what it answers, and end with an exit code. They know no
+//! format: what a log's bytes mean, only the engine knows.
+//!
+//! - [`inspect`], [`repair`], [`daily`]: the three programs
+//! - `options`, `exit`, `console`, `interrupt`, `progress`: how a command starts, ends, prints and is stopped
+//! - `measure`, `place`, `message`, `report`: numbers, places, messages and inspections as people and programs read them
+
+mod console;
+pub mod daily;
+mod exit;
+pub mod inspect;
+mod interrupt;
+mod measure;
+mod message;
+mod options;
+mod place;
+mod progress;
+pub mod repair;
+mod report;

@@ -1,0 +1,191 @@
+//! `salvage`: what can be read of a log, into a new one.
+
+use std::io::Write;
+use std::path::Path;
+
+use jlog::inspect::{Progress, buffered};
+use jlog::{CreateOptions, ErrorKind, Log, RecordId, Start, Subscriber, Timestamp, Writer, WriterOptions};
+use serde::Serialize;
+
+use super::plan::SCHEMA;
+use crate::console::{Console, printable};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::measure::things;
+use crate::options::{self, Endian};
+use crate::progress::Bar;
+
+pub(super) const EXAMPLES: &str = "\
+Example:
+  jlog-repair salvage /var/spool/events /var/spool/events.new
+
+The new log gets the segment size, safety, compression and byte order of the old one, and its
+subscribers, each where it was. Messages in a pre_commit buffer are copied as the last ones.
+Ids are new; times stay. Every gap is reported.";
+
+/// Messages are written in batches of about this size.
+const BATCH: usize = 1 << 20;
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    from: String,
+    to: String,
+    messages: u64,
+    gaps: u64,
+}
+
+pub(super) fn run(console: &mut Console, from: &Path, to: &Path, endian: Endian, json: bool) -> Outcome {
+    let source = options::open(from, endian)?;
+    let lone = from.is_file();
+    require_space(&source, to)?;
+    let meta = source.metastore()?;
+    let options = CreateOptions::new()
+        .segment_size(meta.unit_limit)
+        .safety(meta.safety)
+        .compression(source.compression())
+        .order(source.order());
+    let made = Log::create_with(to, &options)?;
+
+    let mut copy = Copy {
+        writer: made.writer_with(&WriterOptions::new().exclusive(true))?,
+        batch: Vec::new(),
+        batch_bytes: 0,
+        followers: if lone { Vec::new() } else { followers(console, &source)? },
+        settled: Vec::new(),
+        last: None,
+        messages: 0,
+        gaps: 0,
+    };
+    let outcome = copy.all(console, &source);
+    let (messages, gaps, settled) = (copy.messages, copy.gaps, std::mem::take(&mut copy.settled));
+    let outcome = outcome.and_then(|()| Ok(copy.writer.close()?));
+    if let Err(failure) = outcome {
+        console.say(format!("{} is not complete; remove it before the next attempt", to.display()));
+        return Err(failure);
+    }
+    for (name, at) in settled {
+        made.add_subscriber(&name, at.map_or(Start::Begin, Start::After))?;
+    }
+
+    if json {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        console.json(&Report { schema: SCHEMA, from: text(from), to: text(to), messages, gaps })?;
+    } else {
+        let (messages, gaps) = (things(messages, "message"), things(gaps, "gap"));
+        writeln!(console, "salvaged: {messages} copied to {}, {gaps}", printable(&to.to_string_lossy()))?;
+    }
+    Ok(if gaps == 0 { Exit::Fine } else { Exit::Problem })
+}
+
+/// What is copied takes about as much space as it does now.
+fn require_space(source: &Log, to: &Path) -> Result<(), Failure> {
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Where that cannot be told, the copy will.
+    let (Ok(free), Ok(wanted)) = (fs2::available_space(parent), source.size()) else { return Ok(()) };
+    if free >= wanted {
+        return Ok(());
+    }
+    let missing = wanted - free;
+    Err(Failure::Other(format!(
+        "{}: there are {free} bytes free, and {missing} more are needed",
+        parent.display()
+    )))
+}
+
+/// The subscribers whose checkpoint can be read, by checkpoint.
+fn followers(console: &Console, source: &Log) -> Result<Vec<(Subscriber, RecordId)>, Failure> {
+    let mut followers = Vec::new();
+    for name in source.subscribers()? {
+        match source.checkpoint(&name) {
+            Ok(at) => followers.push((name, at)),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                console.say(format!("subscriber {name:?} starts at the beginning: {error}"));
+                followers.push((name, RecordId::default()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    followers.sort_by_key(|(_, at)| *at);
+    Ok(followers)
+}
+
+struct Copy {
+    writer: Writer,
+    batch: Vec<(Vec<u8>, Timestamp)>,
+    batch_bytes: usize,
+    /// Subscribers whose checkpoint lies ahead, in the source's ids.
+    followers: Vec<(Subscriber, RecordId)>,
+    /// Subscribers with their checkpoint in the new log.
+    settled: Vec<(Subscriber, Option<RecordId>)>,
+    /// The last message written, by its new id.
+    last: Option<RecordId>,
+    messages: u64,
+    gaps: u64,
+}
+
+impl Copy {
+    fn all(&mut self, console: &mut Console, source: &Log) -> Result<(), Failure> {
+        let total = source.size()?;
+        let mut bar = Bar::new(console);
+        let mut done = 0;
+        let mut cursor = source.cursor()?;
+        loop {
+            match cursor.next_record() {
+                Ok(None) => break,
+                Ok(Some(record)) => {
+                    done += record.stored_len;
+                    self.settle_before(record.id)?;
+                    self.add(record.payload, record.time)?;
+                }
+                Err(error) => match cursor.skip_gap() {
+                    Some(gap) => {
+                        self.gaps += 1;
+                        console.say(format!("gap: {gap}"));
+                    }
+                    None => return Err(error.into()),
+                },
+            }
+            if bar.tell(Progress { done, total }).is_break() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        self.write()?;
+        self.settled.extend(self.followers.drain(..).map(|(name, _)| (name, self.last)));
+        for message in buffered(source)? {
+            interrupt::check()?;
+            self.add(&message.payload, message.time)?;
+        }
+        self.write()
+    }
+
+    /// Subscribers whose checkpoint lies before this message are behind what was copied so far.
+    fn settle_before(&mut self, id: RecordId) -> Result<(), Failure> {
+        let passed = self.followers.iter().take_while(|(_, at)| *at < id).count();
+        if passed > 0 {
+            self.write()?;
+            self.settled.extend(self.followers.drain(..passed).map(|(name, _)| (name, self.last)));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, message: &[u8], time: Timestamp) -> Result<(), Failure> {
+        self.batch.push((message.to_vec(), time));
+        self.batch_bytes += message.len();
+        self.messages += 1;
+        if self.batch_bytes >= BATCH { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        let batch = self.batch.iter().map(|(message, time)| (&message[..], *time));
+        if let Some(last) = self.writer.append_batch(batch)? {
+            self.last = Some(last);
+        }
+        self.batch.clear();
+        self.batch_bytes = 0;
+        Ok(())
+    }
+}

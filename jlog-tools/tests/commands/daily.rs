@@ -1,0 +1,350 @@
+//! `jlog`: create, write, read, subscribers, clean, demo.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use crate::common::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[test]
+fn what_is_written_is_read_once_by_each_subscriber() {
+    let scratch = Scratch::with(&["one", "two", "three"]);
+    let log = &scratch.log;
+    assert_eq!(run(JLOG, &["subs", log, "add", "t"]).code, 0);
+    assert_eq!(run(JLOG, &["read", log, "-S", "s", "-n", "2"]).out, "one\ntwo\n");
+    assert_eq!(run(JLOG, &["read", log, "-S", "s", "--no-commit"]).out, "three\n");
+    assert_eq!(run(JLOG, &["read", log, "-S", "s"]).out, "three\n");
+    assert_eq!(run(JLOG, &["read", log, "-S", "s"]).out, "");
+    assert_eq!(run(JLOG, &["read", log, "-S", "t"]).out, "one\ntwo\nthree\n");
+}
+
+#[test]
+fn every_option_of_create_is_what_the_log_becomes() {
+    let scratch = Scratch::empty();
+    let log = &scratch.log;
+    let made = run(
+        JLOG,
+        &[
+            "create",
+            log,
+            "--segment-size",
+            "64k",
+            "--safety",
+            "full",
+            "--compress",
+            "lz4",
+            "--precommit",
+            "2k",
+            "--subscriber",
+            "a",
+            "--subscriber",
+            "b",
+        ],
+    );
+    assert_eq!(made.code, 0, "{}", made.err);
+    let seen = run(INSPECT, &["--json", log]).json();
+    assert_eq!(seen["segment_size"], 65536);
+    assert_eq!(seen["safety"], "safe");
+    assert_eq!(seen["compression"], "lz4");
+    assert_eq!(seen["pre_commit"]["capacity"], 2048);
+    assert_eq!(seen["subscribers"].as_array().unwrap().len(), 2);
+    assert_eq!(run(JLOG, &["create", log]).code, 8, "it is there already");
+}
+
+#[test]
+fn bad_names_are_refused_before_a_log_is_made() {
+    for name in ["".to_owned(), "x".repeat(127)] {
+        let scratch = Scratch::empty();
+        assert_eq!(run(JLOG, &["create", &scratch.log, "--subscriber", &name]).code, 8);
+        assert!(!std::path::Path::new(&scratch.log).exists());
+    }
+}
+
+#[test]
+fn a_name_that_is_not_text_is_a_name() {
+    let scratch = Scratch::with(&["one"]);
+    let name = std::ffi::OsStr::from_bytes(b"\xff/\n");
+    let log = std::ffi::OsStr::new(&scratch.log);
+    let word = std::ffi::OsStr::new;
+    assert_eq!(run(JLOG, &[word("subs"), log, word("add"), name]).code, 0);
+    assert_eq!(run(JLOG, &[word("read"), log, word("-S"), name]).out, "one\n");
+    assert_eq!(run(JLOG, &[word("subs"), log]).lines()[1], "00000000:00000001  \\xff/\\n");
+    assert_eq!(run(JLOG, &[word("subs"), log, word("remove"), name]).code, 0);
+}
+
+#[test]
+fn messages_end_where_they_are_said_to() {
+    let payloads = |scratch: &Scratch| run(INSPECT, &["dump", "--format", "raw", &scratch.log]).bytes;
+    let lines = Scratch::with(&[]);
+    run_with(JLOG, &["write", &lines.log], b"a\r\n\nlast without an end");
+    assert_eq!(payloads(&lines), b"a\r\n\nlast without an end\n");
+
+    let zeros = Scratch::with(&[]);
+    run_with(JLOG, &["write", "--null", &zeros.log], b"a\nb\0\0c");
+    assert_eq!(payloads(&zeros), b"a\nb\n\nc\n");
+
+    let lengths = Scratch::with(&[]);
+    run_with(JLOG, &["write", "--length-prefixed", &lengths.log], b"\0\0\0\x02a\n\0\0\0\0\0\0\0\x01b");
+    assert_eq!(payloads(&lengths), b"a\n\n\nb\n");
+}
+
+#[test]
+fn input_that_ends_in_the_middle_keeps_what_came_before_and_says_so() {
+    let scratch = Scratch::with(&[]);
+    let cut = run_with(JLOG, &["write", "--length-prefixed", &scratch.log], b"\0\0\0\x01a\0\0\0\x09b");
+    assert_eq!(cut.code, 8);
+    assert!(cut.err.contains("cut short") && cut.err.contains("1 message written"), "{}", cut.err);
+    let huge = run_with(JLOG, &["write", "--length-prefixed", &scratch.log], b"\xff\xff\xff\xff");
+    assert_eq!(huge.code, 8);
+    assert!(huge.err.contains("longer than"), "{}", huge.err);
+    let json = run_with(JLOG, &["write", "--jsonl", &scratch.log], b"{\"data\":\"b\"}\n{\"dat\":\"\"}\n");
+    assert_eq!(json.code, 8);
+    assert!(json.err.contains("line 2: neither data nor data_b64"), "{}", json.err);
+    assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "s"]).out, "a\nb\n");
+}
+
+#[test]
+fn a_dump_written_again_is_the_same_log() {
+    for case in ["few-long", "lz4", "be-segments", "zero-length-mixed"] {
+        let scratch = Scratch::with(&[]);
+        let dump = run(INSPECT, &["dump", "--format", "jsonl", &golden(case)]);
+        assert_eq!(run_with(JLOG, &["write", "--jsonl", &scratch.log], &dump.bytes).code, 0);
+        assert_eq!(dumped(&scratch.log).0, dumped(&golden(case)).0, "{case}");
+    }
+}
+
+#[test]
+fn files_are_written_one_behind_the_other() {
+    let scratch = Scratch::with(&[]);
+    let (one, two) = (scratch.path("one"), scratch.path("two"));
+    fs::write(&one, "1\n2\n").unwrap();
+    fs::write(&two, "3\n").unwrap();
+    for sync in ["each", "batch", "never"] {
+        assert_eq!(run(JLOG, &["write", &scratch.log, &one, &two, "--sync", sync]).code, 0);
+        assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "s"]).out, "1\n2\n3\n", "{sync}");
+    }
+    let missing = run(JLOG, &["write", &scratch.log, &one, &scratch.path("nowhere")]);
+    assert_eq!(missing.code, 8);
+    assert!(missing.err.contains("nowhere") && missing.err.contains("2 messages written"), "{}", missing.err);
+}
+
+#[test]
+fn a_line_is_in_the_log_before_the_next_one_is_waited_for() {
+    let scratch = Scratch::with(&[]);
+    let mut writer = Command::new(JLOG).args(["write", &scratch.log]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut follower = Command::new(JLOG)
+        .args(["read", &scratch.log, "-S", "s", "-f", "-n", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let stdin = writer.stdin.as_mut().unwrap();
+    for word in ["first", "second"] {
+        writeln!(stdin, "{word}").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), word, "while the writer is still open");
+    }
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    drop(writer.stdin.take());
+    assert_eq!(writer.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_following_with_32_and_keeps_the_checkpoint() {
+    let scratch = Scratch::with(&["one"]);
+    let mut follower = Command::new(JLOG)
+        .args(["read", &scratch.log, "-S", "s", "-f"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "one");
+    kill(Pid::from_raw(follower.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(follower.wait().unwrap().code(), Some(32));
+    assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "s"]).out, "", "it was printed, so it is read");
+}
+
+#[test]
+fn a_command_is_run_for_each_message_until_it_fails() {
+    let scratch = Scratch::with(&["1", "2", "3", "4"]);
+    let read = |command: &str| run(JLOG, &["read", &scratch.log, "-S", "s", "--exec", command]);
+    let stopped = read("read x; echo \"$JLOG_ID:$x\"; test $x != 3");
+    assert_eq!(stopped.code, 8);
+    assert!(stopped.err.contains("message 00000000:00000003"), "{}", stopped.err);
+    assert_eq!(stopped.lines().len(), 3);
+    assert_eq!(read("true").code, 0, "a command need not read the message");
+    assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "s"]).out, "");
+    assert_eq!(run(JLOG, &["subs", &scratch.log, "set", "s", "0:2"]).code, 0);
+    assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "s"]).out, "3\n4\n");
+}
+
+#[test]
+fn reading_stops_at_damage_unless_it_is_told_to_go_on() {
+    let scratch = Scratch::of("garbage-middle-closed");
+    let stopped = run(JLOG, &["read", &scratch.log, "-S", "s"]);
+    assert_eq!((stopped.code, stopped.lines().len()), (4, 12));
+    assert!(stopped.err.contains("bytes 464..580"), "{}", stopped.err);
+    let went_on = run(JLOG, &["read", &scratch.log, "-S", "s", "--skip-damage", "--format", "jsonl"]);
+    assert_eq!((went_on.code, went_on.lines().len()), (4, 17));
+    assert!(went_on.err.contains("gap: "), "{}", went_on.err);
+}
+
+#[test]
+fn what_was_not_printed_is_not_read() {
+    let scratch = Scratch::with(&["x".repeat(1000).as_str(); 3000]);
+    let mut reader = Command::new(JLOG)
+        .args(["read", &scratch.log, "-S", "s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 1001];
+    reader.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = reader.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = run(JLOG, &["read", &scratch.log, "-S", "s"]).lines().len();
+    assert!(left > 2000, "{left} messages are left, though most were never printed");
+}
+
+#[test]
+fn subscribers_are_added_moved_copied_renamed_and_removed() {
+    let scratch = Scratch::with(&["1", "2", "3"]);
+    let log = &scratch.log;
+    let subs = |args: &[&str]| {
+        let mut all = vec!["subs", log];
+        all.extend(args);
+        run(JLOG, &all)
+    };
+    assert_eq!(subs(&["add", "end", "--at", "end"]).code, 0);
+    assert_eq!(subs(&["add", "two", "--at", "0:2"]).code, 0);
+    assert_eq!(subs(&["add", "same", "--copy", "two"]).code, 0);
+    assert_eq!(subs(&["copy", "end", "other"]).code, 0);
+    assert_eq!(subs(&["rename", "other", "another"]).code, 0);
+    assert_eq!(subs(&["set", "s", "end"]).code, 0);
+    assert_eq!(
+        subs(&["list"]).lines(),
+        [
+            "00000000:00000003  another",
+            "00000000:00000003  end",
+            "00000000:00000003  s",
+            "00000000:00000002  same",
+            "00000000:00000002  two"
+        ]
+    );
+    assert_eq!(subs(&["remove", "two"]).code, 0);
+    for (args, says) in [
+        (&["remove", "two"][..], "no subscriber \"two\""),
+        (&["set", "two", "begin"], "no subscriber \"two\""),
+        (&["copy", "two", "three"], "no subscriber \"two\""),
+        (&["add", "s"], "has a subscriber \"s\" already"),
+        (&["set", "s", "9:9"], "outside the log"),
+        (&["set", "s", "0:4"], "beyond the segment's last message"),
+        (&["add", "x", "--at", "0:4"], "beyond the segment's last message"),
+        (&["add", ""], "the name is empty"),
+    ] {
+        let run = subs(args);
+        assert_eq!(run.code, 8, "{args:?}");
+        assert!(run.err.contains(says), "{args:?}: {}", run.err);
+    }
+    assert_eq!(subs(&["set", "s", "last"]).code, 16);
+    assert_eq!(subs(&["list"]).lines().len(), 4, "nothing was changed by what was refused");
+}
+
+#[test]
+fn clean_removes_what_nobody_wants_and_says_who_holds_the_rest() {
+    let line = "x".repeat(500);
+    let scratch = Scratch::with(&[line.as_str(); 40]);
+    let log = &scratch.log;
+    run(JLOG, &["subs", log, "add", "slow"]);
+    run(JLOG, &["read", log, "-S", "s"]);
+    let held = run(JLOG, &["clean", log]);
+    assert_eq!((held.code, held.out.as_str()), (0, ""));
+    assert!(held.err.contains("held by slow"), "{}", held.err);
+    run(JLOG, &["subs", log, "remove", "slow"]);
+    let before = files(log);
+    let planned = run(JLOG, &["clean", "-n", log]);
+    assert!(planned.out.starts_with("would remove 00000000\n"), "{}", planned.out);
+    assert_eq!(files(log), before);
+    let done = run(JLOG, &["clean", log]);
+    assert_eq!(done.out, planned.out.replace("would remove", "removed"));
+    assert_eq!(run(INSPECT, &["check", log]).code, 0);
+}
+
+#[test]
+fn wrong_usage_exits_with_16() {
+    for args in [
+        vec![],
+        vec!["nonsense"],
+        vec!["create"],
+        vec!["create", "log", "--segment-size", "big"],
+        vec!["create", "log", "--segment-size", "5GiB"],
+        vec!["write"],
+        vec!["write", "log", "--null", "--jsonl"],
+        vec!["read", "log"],
+        vec!["read", "log", "-S", "s", "-n", "some"],
+        vec!["subs"],
+        vec!["subs", "log", "add"],
+        vec!["inspect", "--nope"],
+        vec!["repair"],
+    ] {
+        let run = run(JLOG, &args);
+        assert_eq!(run.code, 16, "{args:?}: {}", run.err);
+        assert!(run.out.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_exits_with_8_and_loses_nothing() {
+    let scratch = Scratch::with(&["one"]);
+    let (nowhere, file) = (scratch.path("nowhere"), scratch.path("file"));
+    fs::write(&file, "a file").unwrap();
+    let before = files(&scratch.log);
+    for path in [&nowhere, &file] {
+        for args in [
+            vec!["write", path],
+            vec!["read", path, "-S", "s"],
+            vec!["subs", path],
+            vec!["clean", path],
+            vec!["inspect", path],
+            vec!["repair", "-y", path],
+        ] {
+            let run = run(JLOG, &args);
+            assert_eq!(run.code, 8, "{args:?}: {}", run.err);
+            assert!(run.err.starts_with("jlog: "), "{args:?}: {}", run.err);
+        }
+    }
+    let unknown = run(JLOG, &["read", &scratch.log, "-S", "nobody"]);
+    assert_eq!(unknown.code, 8);
+    assert!(unknown.err.contains("no subscriber \"nobody\"") && unknown.err.contains("lists them"));
+    assert_eq!(run(JLOG, &["create", &scratch.path("no/where")]).code, 8);
+    assert_eq!(run(JLOG, &["create", &nowhere, "--segment-size", "0"]).code, 8);
+    assert_eq!(files(&scratch.log), before);
+    assert_eq!(fs::read(&file).unwrap(), b"a file");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in ["create", "write", "read", "subs", "clean", "inspect", "repair", "demo"] {
+        let run = run(JLOG, &[command, "--help"]);
+        assert_eq!(run.code, 0);
+        assert!(run.out.contains("Example"), "{command}");
+    }
+}
+
+#[test]
+fn the_demo_keeps_every_acknowledged_message_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(JLOG).args(["demo", "--fast"]).env("TMPDIR", temporary.path()).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let kept = out.lines().find(|line| line.contains("acknowledged messages are there")).unwrap();
+    let words: Vec<_> = kept.split_whitespace().collect();
+    assert_eq!(words[0], words[2], "{kept}");
+    assert!(out.contains("DAMAGE ") && out.contains("TORN ") && out.contains("\nrepaired: "), "{out}");
+    assert!(out.contains("nothing is wrong") && out.contains("repair -n YOUR-LOG"), "{out}");
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+}

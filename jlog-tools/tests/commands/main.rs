@@ -1,0 +1,9 @@
+//! The three programs as their users run them: as processes, on golden logs and on new ones.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+mod daily;
+mod docs;
+mod inspect;
+mod repair;
