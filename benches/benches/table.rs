@@ -1,0 +1,97 @@
+//! The tables of docs/benchmarks.md: every way once a round, round after round, so that a busy moment hits all alike;
+//! medians, and their ratio to the raw control of the same run.
+//!
+//! `cargo bench -p jlog-benches --bench table` prints it; `-- --quick` does one small round, to see that it runs,
+//! `-- --reads` leaves out appending.
+
+use std::time::Duration;
+
+use jlog::WriterOptions;
+use jlog_benches::{APPENDS, Outcome, READS, log_to_read, system_calls};
+
+const SIZES: [usize; 3] = [100, 1024, 16 * 1024];
+
+fn main() -> Outcome<()> {
+    // Cargo passes `--bench`; `cargo test --benches` passes nothing, and wants to see it run at all.
+    let quick = std::env::args().any(|arg| arg == "--quick" || arg == "--test") || std::env::args().len() < 2;
+    let (rounds, bytes) = if quick { (1, 1 << 20) } else { (7, 192 << 20) };
+    let dir = tempfile::tempdir()?;
+
+    let appends = !std::env::args().any(|arg| arg == "--reads");
+    println!("CPU ns a message, median of {rounds} rounds (ratio to the first line)\n");
+    if appends {
+        header("append");
+        let ways: Vec<_> =
+            APPENDS.iter().map(|(name, durability, way)| (format!("{name} [{durability}]"), *way)).collect();
+        rows(&ways, rounds, |way, size| {
+            let count = count(size, bytes);
+            Ok((way(dir.path(), count, size)?, count))
+        })?;
+        println!();
+    }
+
+    header("read");
+    let logs = SIZES.map(|size| dir.path().join(format!("log-{size}")));
+    for (log, size) in logs.iter().zip(SIZES) {
+        log_to_read(log, count(size, bytes / 4), size)?;
+    }
+    let ways: Vec<_> = READS.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
+    rows(&ways, rounds, |way, size| {
+        let count = count(size, bytes / 4);
+        let place = SIZES.iter().position(|s| *s == size).unwrap_or_default();
+        Ok((way(&logs[place], count)?, count))
+    })?;
+
+    println!(
+        "\nsystem calls a message, 1 KiB messages (syncs among them: one segment, one directory, one metastore each 4 MiB)\n"
+    );
+    let messages = 16 * 1024;
+    for (name, options) in [
+        ("exclusive", WriterOptions::new().exclusive(true)),
+        ("shared", WriterOptions::new()),
+        ("exclusive, 1 MiB pre_commit", WriterOptions::new().buffer(1 << 20)),
+    ] {
+        let (calls, syncs) = system_calls(dir.path(), messages, 1024, &options)?;
+        println!(
+            "| {name} | {:.3} | {syncs} syncs for {messages} messages |",
+            calls as f64 / messages as f64
+        );
+    }
+    Ok(())
+}
+
+fn count(size: usize, bytes: usize) -> u64 {
+    // The time of small messages goes with their number, not with their bytes.
+    (bytes / size.max(256)) as u64
+}
+
+fn header(what: &str) {
+    println!("| {what} | 100 B | 1 KiB | 16 KiB |\n|---|---|---|---|");
+}
+
+fn rows<W: Copy>(
+    ways: &[(String, W)],
+    rounds: usize,
+    run: impl Fn(W, usize) -> Outcome<(Duration, u64)>,
+) -> Outcome<()> {
+    let mut times = vec![vec![Vec::new(); SIZES.len()]; ways.len()];
+    for _ in 0..rounds {
+        for (row, (_, way)) in times.iter_mut().zip(ways) {
+            for (cell, size) in row.iter_mut().zip(SIZES) {
+                let (spent, count) = run(*way, size)?;
+                cell.push(spent.as_nanos() as f64 / count as f64);
+            }
+        }
+    }
+    let medians: Vec<Vec<f64>> = times.into_iter().map(|row| row.into_iter().map(median).collect()).collect();
+    for ((name, _), row) in ways.iter().zip(&medians) {
+        let cells = row.iter().zip(&medians[0]).map(|(ns, control)| format!("{ns:.0} ({:.2})", ns / control));
+        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
