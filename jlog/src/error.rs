@@ -91,6 +91,11 @@ impl Error {
         error
     }
 
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
     pub(crate) fn at(mut self, path: &Path) -> Error {
         self.0.path = Some(path.to_path_buf());
         self

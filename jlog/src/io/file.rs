@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::{Disk, Open, RawFile, RawMap};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// An open file. Transfers are whole or fail; interrupted calls are made again.
 ///
@@ -147,7 +147,8 @@ impl File {
         self.alive()?;
         retry(|| self.raw.sync()).map_err(|e| {
             self.failed.store(true, Ordering::Release);
-            Error::io("sync it", &self.path, e)
+            // Never "no space, try again": after a failed sync nobody knows what is on the disk.
+            Error::io("sync it", &self.path, e).of_kind(ErrorKind::Io)
         })
     }
 

@@ -237,7 +237,10 @@ impl Cursor {
                     return Ok(self.lend(&found));
                 }
                 Ahead::Gap(gap) if gap.kind == GapKind::Damage => {
-                    return Err(Error::gap(&self.log.data_path(gap.segment), gap));
+                    let passed = self.walk.as_ref().map_or(0, Walk::marker);
+                    if passed >= id.marker.0 {
+                        return Err(Error::gap(&self.log.data_path(gap.segment), gap));
+                    }
                 }
                 Ahead::Gap(_) | Ahead::End => return Err(self.no_record(id)),
             }
@@ -265,8 +268,10 @@ impl Cursor {
             match walk.step()? {
                 Step::Record(found) => return Ok(Ahead::Record(found)),
                 Step::Hole(hole) => {
-                    // A hole that the checkpoint lies behind was met before, or is the subscriber's past.
-                    if u64::from(hole.after) + u64::from(hole.lost.unwrap_or(1)) > u64::from(self.skip.0) {
+                    // What the checkpoint lies behind is the subscriber's past; but where it is not known how many
+                    // records were lost, it is not known either which ones the checkpoint meant.
+                    let past = hole.lost.is_some_and(|lost| hole.after.saturating_add(lost) <= self.skip.0);
+                    if !past {
                         return Ok(Ahead::Gap(self.damage(&hole)));
                     }
                 }

@@ -435,7 +435,7 @@ impl State {
         };
         drop(lock);
         // Kept from others since before anybody could know of it, the new segment only needs its end to be found.
-        if let Some(mut active) = made.filter(|_| held)
+        if let Some(mut active) = made.filter(|made| made.held)
             && active.survey(log, (0, 0), &mut self.recovery)?
         {
             self.active = active;
@@ -669,9 +669,8 @@ fn finish_damaged(log: &Shared, metastore: &File, active: &Active) -> Result<()>
 fn advance(log: &Shared, metastore: &File, meta: &Metastore, hold: bool) -> Result<Active> {
     let path = log.data_path(meta.active);
     let data = File::open(&**log.disk(), &path, Open::Create(data_mode(log)?))?;
-    if hold {
-        data.lock()?.keep();
-    }
+    // Nobody waits here for a segment while the metastore is locked; nobody else can have this one yet, either.
+    let held = hold && data.try_lock()?.map(LockGuard::keep).is_some();
     let synced = meta.safety != Safety::Unsafe;
     if synced {
         sync_names(log)?;
@@ -681,7 +680,7 @@ fn advance(log: &Shared, metastore: &File, meta: &Metastore, hold: bool) -> Resu
         metastore.sync()?;
     }
     log.saw(meta.active);
-    Ok(Active { held: hold, named: synced, ..Active::new(meta, Arc::new(data)) })
+    Ok(Active { held, named: synced, ..Active::new(meta, Arc::new(data)) })
 }
 
 /// Moves the metastore on, under its lock: four bytes in place, which running libjlog processes have mapped.

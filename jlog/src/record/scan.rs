@@ -317,13 +317,13 @@ impl<S: Source> Walk<S> {
             // The last record runs past the end. More may have been appended behind the torn bytes; a payload that
             // happens to hold records does not prove that unless they end exactly where the segment does.
             let inside = at + self.codec.magic_bytes().len() as u64;
-            return Ok(match self.chain(inside, self.end, Goal::End)? {
-                Some(to) => {
-                    let hole = self.hole(at, to, Some(1), true)?;
-                    self.pass(hole)
-                }
-                None => Step::End(Ending::Torn { from: at }),
-            });
+            let Some(chain) = self.chain(inside, self.end, Goal::End)? else {
+                return Ok(Step::End(Ending::Torn { from: at }));
+            };
+            // So it is no write under way; then what is believed is what will be once the segment is sealed.
+            let to = self.search(inside)?.unwrap_or(chain);
+            let hole = self.hole(at, to, (to == chain).then_some(1), true)?;
+            return Ok(self.pass(hole));
         }
         Ok(match self.hole_from(at)? {
             Some(hole) => self.pass(Hole { starts_with_header: torn_record, ..hole }),
