@@ -4,7 +4,8 @@
 //! format: what a log's bytes mean, only the engine knows.
 //!
 //! - [`inspect`], [`repair`], [`daily`]: the three programs
-//! - `options`, `exit`, `console`, `interrupt`, `progress`: how a command starts, ends, prints and is stopped
+//! - `options`, `exit`, `console`, `interrupt`, `progress`, `owner`: how a command starts, ends, prints and is stopped, and as
+//!   whom it writes
 //! - `measure`, `place`, `message`, `report`: numbers, places, messages and inspections as people and programs read them
 
 mod console;
@@ -15,6 +16,7 @@ mod interrupt;
 mod measure;
 mod message;
 mod options;
+mod owner;
 mod place;
 mod progress;
 pub mod repair;

@@ -10,6 +10,7 @@ use crate::console::{Console, name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::measure::things;
 use crate::options::{Common, with_console};
+use crate::owner;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +31,7 @@ pub(super) struct Clean {
 }
 
 pub(super) fn run(args: &Clean) -> Outcome {
+    let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
     with_console("jlog", &Common::default(), |console| {
         let before = log.size()?;

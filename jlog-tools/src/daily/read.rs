@@ -15,6 +15,7 @@ use crate::interrupt;
 use crate::measure::rfc3339;
 use crate::message::{Format, Message, escape};
 use crate::options::{Common, subscriber, with_console};
+use crate::owner;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -61,6 +62,7 @@ const COMMIT_EVERY: u64 = 1 << 20;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) fn run(args: &Read) -> Outcome {
+    let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
     let reader = log.reader(&subscriber(&args.subscriber)?)?;
     with_console("jlog", &Common::default(), |console| {

@@ -13,6 +13,7 @@ use crate::console::{Console, name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::measure::things;
 use crate::options::{Common, subscriber, with_console};
+use crate::owner;
 use crate::report::Name;
 
 pub(super) const EXAMPLES: &str = "\
@@ -111,6 +112,7 @@ struct Line {
 }
 
 pub(super) fn run(args: Subs) -> Outcome {
+    let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
     match args.deed.unwrap_or(Deed::List) {
         Deed::List => {

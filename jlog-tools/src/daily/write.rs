@@ -16,6 +16,7 @@ use crate::console::say;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::measure::things;
+use crate::owner;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -77,6 +78,7 @@ const CHUNK: usize = 64 * 1024;
 const PREFIX: usize = 4;
 
 pub(super) fn run(args: &Write) -> Outcome {
+    let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
     let durability = if args.sync == Sync::Each { Durability::Sync } else { Durability::Process };
     let writer = log.writer_with(&WriterOptions::new().durability(durability))?;

@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::inspect::{inspection, print_finding};
 use crate::interrupt;
 use crate::measure::things;
+use crate::owner;
 use crate::report::Problem;
 
 /// Whether the plan may be carried out. `wait` is in microseconds.
@@ -55,6 +56,7 @@ pub(crate) fn one(
     consent: Consent,
     json: bool,
 ) -> Outcome {
+    let _owner = owner::act_for(path)?;
     let deadline = Instant::now() + consent.wait();
     let mut shown: Option<Vec<Step>> = None;
     loop {

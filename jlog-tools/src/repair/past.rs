@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::plan::SCHEMA;
 use crate::console::{Console, Tone, printable};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::owner;
 
 #[derive(Serialize)]
 struct Report {
@@ -64,6 +65,7 @@ pub(super) fn history(console: &mut Console, path: &Path, json: bool) -> Outcome
 }
 
 pub(super) fn undo(console: &mut Console, path: &Path, json: bool) -> Outcome {
+    let _owner = owner::act_for(path)?;
     let log = Log::open(path)?;
     let Some(past) = repair::undo(path)? else {
         return Err(Failure::Other(format!("{}: there is no repair to take back", path.display())));

@@ -1,6 +1,8 @@
 //! `jlog-repair` on copies of golden logs: plan, deed, the way back, salvage.
 
 use std::fs::File;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::*;
@@ -252,4 +254,40 @@ fn jlog_repair_is_the_same_program() {
     assert_eq!((own.code, own.out), (within.code, within.out));
     let status = Command::new(JLOG).args(["repair", "--help"]).output().unwrap().status;
     assert!(status.success());
+}
+
+/// Every file of a directory, and the user it belongs to.
+fn owners(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let mut all = vec![(dir.to_owned(), std::fs::symlink_metadata(dir).unwrap().uid())];
+    if dir.is_dir() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            all.extend(owners(&entry.unwrap().path()));
+        }
+    }
+    all
+}
+
+/// Only root can tell: for everybody else the files are their own anyway.
+#[test]
+fn what_root_does_to_the_log_of_another_user_leaves_no_file_of_roots_behind() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: not root");
+        return;
+    }
+    let scratch = Scratch::of("garbage-middle-closed");
+    let dir = Path::new(&scratch.log);
+    std::fs::set_permissions(scratch.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (path, _) in owners(dir) {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    assert_eq!(run(REPAIR, &["-y", &scratch.log]).code, 1);
+    assert_eq!(run(REPAIR, &["undo", &scratch.log]).code, 0);
+    assert_eq!(run(REPAIR, &["-y", &scratch.log]).code, 1);
+    assert_eq!(run_with(JLOG, &["write", &scratch.log], &b"a long line\n".repeat(200)).code, 0);
+    assert_eq!(run(JLOG, &["subs", &scratch.log, "add", "new"]).code, 0);
+    assert_eq!(run(JLOG, &["read", &scratch.log, "-S", "new"]).code, 0);
+    assert_eq!(run(JLOG, &["clean", &scratch.log]).code, 0);
+    for (path, user) in owners(dir) {
+        assert_eq!(user, 65534, "{} is root's now", path.display());
+    }
 }
