@@ -8,6 +8,8 @@
 //!   whom it writes
 //! - `measure`, `place`, `message`, `report`: numbers, places, messages and inspections as people and programs read them
 
+#![deny(missing_docs)]
+
 mod console;
 pub mod daily;
 mod exit;

@@ -523,3 +523,18 @@ fn records_between_two_damages_of_the_active_segment_are_delivered_under_the_ids
     };
     assert_eq!(ids(&active), ids(&sealed));
 }
+
+#[test]
+fn a_log_at_its_last_segment_can_be_looked_at_and_mended() {
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new(SIM_LOG), 0o750).unwrap();
+    put(&disk, "metastore", &in_order(Order::Little, &[u32::MAX, 1000, 1, MAGIC]));
+    put(&disk, "ffffffff", &[&plain_record(Order::Little, MAGIC, at(1), b"the last")[..], b"junk"].concat());
+    let log = open_sim(&disk);
+    let plan = jlog::repair::plan(&log, &inspect(&log).unwrap(), &jlog::repair::Options::default()).unwrap();
+    jlog::repair::apply(&log, &plan, "now").unwrap();
+    assert_eq!(read_all(&open_sim(&disk)).payloads(), [b"the last"]);
+    let writer = open_sim(&disk).writer().unwrap();
+    writer.append(&[b'x'; 1000], at(2)).unwrap();
+    assert_eq!(writer.append(b"one too many", at(3)).unwrap_err().kind(), ErrorKind::TooLarge);
+}

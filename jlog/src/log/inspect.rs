@@ -391,9 +391,10 @@ impl<'a> Survey<'a> {
                 "it names {} as the active segment, though there are segments up to {last}",
                 metastore.active
             ));
-        } else if let Some(last) = last.filter(|last| last.0 + 1 < metastore.active.0) {
+        } else if let Some(last) = last.filter(|last| last.next().is_some_and(|next| next < metastore.active))
+        {
             found(format!(
-                "it names {} as the active segment, though the last there is is {last}",
+                "it names {} as the active segment, though the last one there is {last}",
                 metastore.active
             ));
         }
