@@ -717,3 +717,45 @@ fn a_synced_record_is_durable_in_a_segment_that_another_process_has_begun() {
         }
     }
 }
+
+#[test]
+fn a_record_gathered_and_acknowledged_as_synced_survives_a_power_cut_at_any_operation() {
+    let options = WriterOptions::new().buffer(256).durability(Durability::Sync);
+    let calm = SimDisk::new(1);
+    let writer = create(&calm, Safety::AlmostSafe).unwrap().writer_with(&options).unwrap();
+    for n in 0..COUNT {
+        writer.append(&message(n), at(n)).unwrap();
+    }
+    let most = calm.operations();
+    drop(writer);
+
+    for n in 0..most {
+        let disk = SimDisk::new(1);
+        let Ok(log) = create(&disk, Safety::AlmostSafe) else { unreachable!() };
+        let Ok(writer) = log.writer_with(&options) else { unreachable!() };
+        // From here on the process is cut off from the disk at the n-th operation.
+        disk.fail_at(n, EIO, Times::Sticky);
+        let mut durable = Vec::new();
+        for n in 0..COUNT {
+            let Ok(id) = writer.append(&message(n), at(n)) else { break };
+            durable.push((id, n));
+        }
+        std::mem::forget(writer);
+        for (seed, cut) in cuts(&disk) {
+            let log = open_sim(&cut);
+            // The next writer moves what is in the buffer, and then the power fails again.
+            drop(log.writer().unwrap());
+            for (again, cut) in cuts(&cut) {
+                let log = open_sim(&cut);
+                drop(log.writer().unwrap());
+                let there: Vec<_> = read_all(&log).records.iter().map(|r| r.payload.clone()).collect();
+                for (_, record) in &durable {
+                    assert!(
+                        there.contains(&message(*record)),
+                        "cut at {n}, seeds {seed} and {again}: {record} is gone"
+                    );
+                }
+            }
+        }
+    }
+}

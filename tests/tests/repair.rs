@@ -200,7 +200,7 @@ fn a_repaired_log_is_written_and_read_like_any_other() {
         mend(&scratch);
         let writer = scratch.open().writer().unwrap();
         let id = writer.append(b"new", at(1)).unwrap();
-        assert_eq!((writer.recovery().torn, writer.recovery().left_damaged), (None, None), "{}", case.name);
+        assert_eq!((writer.recovery().torn, writer.recovery().damaged), (None, None), "{}", case.name);
         drop(writer);
         let seen = read_all(&scratch.open());
         assert_eq!(

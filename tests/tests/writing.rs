@@ -470,24 +470,30 @@ fn zeros_at_the_end_are_cut_and_not_kept() {
 }
 
 #[test]
-fn behind_damage_in_the_active_segment_writing_goes_on_in_the_next_one() {
+fn behind_damage_in_the_active_segment_writing_goes_on_and_changes_nothing_before() {
+    // Not in the next segment: a libjlog writer that has this one open would go on filling it, unseen.
+    // As long as the others: in a log of equal records that is evidence for which length is wrong.
+    let new = vec![b'n'; 100];
     for name in ["garbage-middle-current", "mlen-small-current", "torn-then-append"] {
         let scratch = case(name).copy();
         let before = scratch.read("00000003");
         let readable = read_all(&scratch.open()).records;
         let writer = scratch.open().writer().unwrap();
-        assert_eq!(writer.recovery().left_damaged, Some(SegmentId(3)), "{name}");
-        assert_eq!(writer.append(b"new", at(1)).unwrap(), RecordId::new(4, 1), "{name}");
+        assert_eq!(writer.recovery().damaged, Some(SegmentId(3)), "{name}");
+        let id = writer.append(&new, at(1)).unwrap();
         drop(writer);
 
-        assert_eq!(scratch.read("00000003"), before, "{name}: the damaged segment is left as it is");
+        let record = plain_record(Order::Little, MAGIC, at(1), &new);
+        assert_eq!(scratch.read("00000003"), [before, record].concat(), "{name}");
         let after = read_all(&scratch.open()).records;
-        assert_eq!(after[..readable.len()], readable, "{name}");
-        assert_eq!(
-            (after.len(), &after[readable.len()].payload[..]),
-            (readable.len() + 1, &b"new"[..]),
-            "{name}"
-        );
+        for record in &readable {
+            assert!(
+                after.iter().any(|other| (other.id, &other.payload) == (record.id, &record.payload)),
+                "{name}"
+            );
+        }
+        let last = after.last().unwrap();
+        assert_eq!((last.id, &last.payload), (id, &new), "{name}");
     }
 }
 

@@ -119,8 +119,11 @@ fn report_recovery(writer: &Writer) {
         let what = "were cut off and kept in .repair/torn/";
         say("jlog", format!("{bytes} torn bytes behind message {after} {what}"));
     }
-    if let Some(segment) = found.left_damaged {
-        say("jlog", format!("segment {segment} is damaged and was finished; see `jlog-inspect check`"));
+    if let Some(segment) = found.damaged {
+        say(
+            "jlog",
+            format!("segment {segment} is damaged, and written behind the damage; see `jlog-inspect check`"),
+        );
     }
     if found.flushed > 0 {
         let count = things(u64::from(found.flushed), "message");

@@ -89,13 +89,9 @@ pub(crate) fn create(log: &Shared, subscriber: &Subscriber, at: RecordId, mode: 
     written
 }
 
-/// Moves a checkpoint. With `sync`, or at safety level safe, it is on disk when this returns.
-pub(crate) fn set(
-    log: &Shared,
-    subscriber: &Subscriber,
-    to: RecordId,
-    sync: bool,
-) -> Result<Option<RecordId>> {
+/// Moves a checkpoint, and returns where it was. It is on disk when this returns if it leaves a segment behind, because
+/// what is deleted must never outlive the checkpoint that allowed it; and at safety level safe.
+fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<RecordId>> {
     let path = checkpoint_path(log.dir(), subscriber);
     let Some(file) = File::open_existing(&**log.disk(), &path, Open::ReadWrite)? else {
         return Err(unknown(log, subscriber));
@@ -108,7 +104,8 @@ pub(crate) fn set(
 
     // Eight bytes in place, as libjlog writes them: no other process may find the file missing or short.
     file.pwrite(&encode_checkpoint(to, order), 0)?;
-    if sync || log.metastore()?.safety == Safety::Safe {
+    let leaves = from.is_some_and(|from| from.segment < to.segment);
+    if leaves || log.metastore()?.safety == Safety::Safe {
         file.sync()?;
     }
     Ok(from)
@@ -166,9 +163,13 @@ pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<
     let listing = log.listing()?;
     let Some(earliest) = earliest_wanted(log, &listing)? else { return Ok(Vec::new()) };
     let limit = earliest.min(to).min(log.active()?);
+    let unwanted: Vec<_> = listing.segments.iter().copied().filter(|id| *id >= from && *id < limit).collect();
+    if !unwanted.is_empty() {
+        sync_checkpoints(log, &listing)?;
+    }
 
     let mut removed = Vec::new();
-    for id in listing.segments.iter().copied().filter(|id| *id >= from && *id < limit) {
+    for id in unwanted {
         // The index first: without its data it would be a stray that nothing explains.
         for path in [log.index_path(id), log.data_path(id)] {
             match log.disk().remove(&path) {
@@ -183,12 +184,20 @@ pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<
     Ok(removed)
 }
 
+/// libjlog syncs its checkpoints at the highest safety level only.
+fn sync_checkpoints(log: &Shared, listing: &Listing) -> Result<()> {
+    for subscriber in &listing.subscribers {
+        let path = checkpoint_path(log.dir(), subscriber);
+        if let Some(file) = File::open_existing(&**log.disk(), &path, Open::Read)? {
+            file.sync()?;
+        }
+    }
+    Ok(())
+}
+
 /// Moves a subscriber's checkpoint and removes what nobody wants any more because of it.
 pub(crate) fn advance(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
-    let before = of(log, subscriber).ok();
-    let leaves = before.is_some_and(|before| before.segment < to.segment);
-    // What is deleted must never outlive, on disk, the checkpoint that allowed it.
-    let from = set(log, subscriber, to, leaves)?;
+    let from = set(log, subscriber, to)?;
     match from {
         // With a metastore that cannot be believed nothing is deleted.
         Some(from) if from.segment < to.segment && log.metastore_problem().is_none() => {

@@ -333,7 +333,10 @@ impl Cursor {
     /// The segment the cursor is in is not there: on to the next that is, or wait for it to be made.
     fn over_missing(&mut self) -> Result<Ahead> {
         let listing = self.log.listing()?;
-        let Some(next) = listing.segments.iter().copied().find(|id| *id >= self.segment) else {
+        let there = listing.segments.iter().copied().find(|id| *id >= self.segment);
+        // Only the active segment may not be there yet.
+        let active = self.log.active()?;
+        let Some(next) = there.or((self.segment < active).then_some(active)) else {
             return Ok(Ahead::End);
         };
         if next == self.segment {

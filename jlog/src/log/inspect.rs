@@ -247,7 +247,7 @@ pub fn inspect_with(log: &Log, progress: &mut dyn FnMut(Progress) -> ControlFlow
     let shared = &*log.shared;
     let listing = shared.listing()?;
     let metastore = shared.metastore()?;
-    let mut survey = Survey::start(shared, &listing, &metastore, progress)?;
+    let mut survey = Survey::start(shared, &listing, progress)?;
 
     survey.metastore(&listing, &metastore);
     let mut previous = None;
@@ -331,7 +331,6 @@ impl<'a> Survey<'a> {
     fn start(
         log: &'a Shared,
         listing: &Listing,
-        metastore: &Metastore,
         progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Survey<'a>> {
         let mut total = 0;
@@ -351,7 +350,7 @@ impl<'a> Survey<'a> {
             .map(|report| Follower { report, read: None })
             .collect();
         followers.sort_by_key(|follower| follower.report.checkpoint);
-        let active = metastore.active.max(listing.last_segment().unwrap_or_default());
+        let active = log.active()?;
         Ok(Survey {
             log,
             progress,

@@ -71,6 +71,16 @@ pub(crate) fn dissect(file: &[u8], codec: Codec) -> Contents {
     contents
 }
 
+/// The pointer and as much of the buffer as it says is in use: of a file of any size.
+fn used_part(map: &Map, codec: Codec) -> Result<Vec<u8>> {
+    let mut pointer = [0; PRE_COMMIT_POINTER];
+    map.read(0, &mut pointer)?;
+    let used = codec.order.u32(&pointer) as usize;
+    let mut bytes = vec![0; map.len().min(PRE_COMMIT_POINTER + used)];
+    map.read(0, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// A pre_commit file in use. `used` bytes of the buffer hold `records` records; the file's pointer says the same.
 #[derive(Debug)]
 pub(crate) struct PreCommit {
@@ -107,25 +117,25 @@ impl PreCommit {
             return Ok(Taken::Nothing);
         }
         // Somebody who only looks has it open for a moment.
-        for _ in 0..if insist { PATIENCE } else { 1 } {
-            if file.opened_elsewhere()? != Some(true) {
-                return PreCommit::take(log, file).map(Taken::Ours);
+        for _ in 0..PATIENCE {
+            match file.opened_elsewhere()? {
+                Some(false) => return PreCommit::take(log, file).map(Taken::Ours),
+                Some(true) => std::thread::sleep(MOMENT),
+                // Not told is not free: libjlog's writer would write over what is taken from it.
+                None => break,
             }
-            std::thread::sleep(MOMENT);
         }
         if !insist {
             return Ok(Taken::InUse);
         }
-        let what = "another process uses it; a pre_commit buffer belongs to one writer at a time";
+        let what = "another process uses it, or only its owner may ask; a pre_commit buffer belongs to one writer at a time";
         Err(Error::new(ErrorKind::Busy, "gather records in the pre_commit buffer", what).at(&path))
     }
 
     fn take(log: &Shared, file: File) -> Result<PreCommit> {
         file.lock()?.keep();
         let map = file.map_rdwr()?;
-        let mut bytes = vec![0; map.len()];
-        map.read(0, &mut bytes)?;
-        let left = dissect(&bytes, log.codec());
+        let left = dissect(&used_part(&map, log.codec())?, log.codec());
         let (used, records) = (left.bytes.len(), left.records);
         let order = log.codec().order;
         Ok(PreCommit { file, map, order, used, records, left: Some(left) })
@@ -191,10 +201,6 @@ impl PreCommit {
         self.used = 0;
         self.records = 0;
         self.point_to(0)
-    }
-
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.map.sync()
     }
 
     /// Keeps what was found in it and is no whole record, and says how many bytes that is.

@@ -106,9 +106,9 @@ impl Reader {
         near.read_at(id)
     }
 
-    /// Hands the records `first..=last` to `take`, one after another: they must lie in one segment, as those of an
-    /// [`Interval`] do. Returns how many that were. If they lie ahead, the reader goes on behind them, as if
-    /// [`Reader::next_record`] had delivered them.
+    /// Hands the records `first..=last` to `take`, one after another, and returns how many that were. If they lie ahead,
+    /// the reader goes on behind them, as if [`Reader::next_record`] had delivered them; a record that `take` fails on
+    /// counts as delivered too, so do not commit then.
     ///
     /// # Errors
     /// As [`Reader::next_record`]; and whatever `take` returns.

@@ -115,11 +115,28 @@ impl Shared {
 
     /// The segment that is written to now.
     pub(crate) fn active(&self) -> Result<SegmentId> {
-        let stored = match &self.metastore {
-            Some(file) => self.decode(file)?.active,
-            None => self.listing()?.last_segment().unwrap_or_default().max(self.detected.meta.active),
+        let Some(file) = &self.metastore else {
+            return Ok(self.listing()?.last_segment().unwrap_or_default().max(self.detected.meta.active));
         };
-        Ok(stored.max(SegmentId(self.floor.load(Ordering::Relaxed))))
+        let meta = self.decode(file)?;
+        let known = SegmentId(self.floor.load(Ordering::Relaxed));
+        if known <= meta.active { Ok(meta.active) } else { Ok(self.caught_up(&meta, &self.listing()?)) }
+    }
+
+    /// The active segment, where the metastore may lag behind the segments after a power cut: the last one that holds
+    /// anything, or the one behind it if that one is full. An empty segment may have been made by somebody who died
+    /// before he could move the metastore on; until the one before it is full it is still written to.
+    pub(crate) fn caught_up(&self, meta: &Metastore, listing: &Listing) -> SegmentId {
+        let later: Vec<_> = listing.segments.iter().copied().filter(|id| *id >= meta.active).collect();
+        let size = |id: SegmentId| self.disk.info(&self.data_path(id), false).map_or(0, |info| info.len);
+        let written = later.iter().rposition(|id| size(*id) > 0).unwrap_or(0);
+        let Some(active) = later.get(written).copied() else { return meta.active };
+        match later.get(written + 1) {
+            Some(next) if size(active) >= u64::from(meta.unit_limit) => *next,
+            // The metastore's own segment is not there, and nothing behind it is written to.
+            _ if size(active) == 0 => meta.active,
+            _ => active,
+        }
     }
 
     /// A segment of this number is known to exist.

@@ -61,7 +61,8 @@ impl WriterOptions {
 
     /// Gathers records in the log's pre_commit file, `bytes` large, and moves them to the segment when it is full,
     /// on [`Writer::flush`], and on close. Gathered records survive the death of the process, not of the machine;
-    /// readers see them once they are moved. Includes [`WriterOptions::exclusive`]; 0 is unbuffered.
+    /// readers see them once they are moved. Includes [`WriterOptions::exclusive`]; 0 is unbuffered. With
+    /// [`Durability::Sync`] every append is moved and synced at once: then a buffer gains nothing.
     pub fn buffer(mut self, bytes: u32) -> WriterOptions {
         self.buffer = (bytes > 0).then_some(bytes);
         self
@@ -75,15 +76,17 @@ pub struct Recovery {
     /// Torn bytes at the end of the active segment: where they began, and how many they were. They were cut off, and
     /// kept in `.repair/torn/` (but for zeros).
     pub torn: Option<(RecordId, u64)>,
-    /// The active segment was damaged before its end, and so it was finished as it is; writing goes on in the next.
-    pub left_damaged: Option<SegmentId>,
+    /// This segment, the active one, is damaged before its end. Writing goes on behind the damage; readers are told of
+    /// it, and `jlog-repair` mends it.
+    pub damaged: Option<SegmentId>,
     /// The metastore named this segment as the active one, though later ones were there.
     pub metastore_behind: Option<SegmentId>,
     /// Records that a dead writer had left in the pre_commit buffer, moved to the segment now.
     pub flushed: u32,
     /// Bytes of the pre_commit buffer that were no whole record. They were kept in `.repair/torn/`.
     pub pre_commit_torn: Option<u64>,
-    /// Another process has the pre_commit buffer open, and so what is in it was left to that process.
+    /// Another process has the pre_commit buffer open, or the system cannot tell (only the file's owner may ask), and so
+    /// what is in it was left alone. [`Writer::sync`] and close ask again.
     pub pre_commit_in_use: bool,
 }
 
@@ -92,7 +95,6 @@ pub struct Recovery {
 pub struct Writer {
     log: Arc<Shared>,
     state: Mutex<State>,
-    durability: Durability,
     exclusive: bool,
 }
 
@@ -105,6 +107,7 @@ struct State {
     scratch: Vec<u8>,
     compressed: Vec<u8>,
     recovery: Recovery,
+    durability: Durability,
     failed: bool,
 }
 
@@ -161,10 +164,11 @@ impl Writer {
             scratch: Vec::new(),
             compressed: Vec::new(),
             recovery,
+            durability,
             failed: false,
         };
         state.take_over_pre_commit(&log, options.buffer)?;
-        Ok(Writer { log, state: Mutex::new(state), durability, exclusive })
+        Ok(Writer { log, state: Mutex::new(state), exclusive })
     }
 
     /// What was put right when this writer was opened, and since: another writer's death may leave a torn record too.
@@ -174,7 +178,7 @@ impl Writer {
 
     /// When appends are acknowledged.
     pub fn durability(&self) -> Durability {
-        self.durability
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).durability
     }
 
     /// Whether other writers are kept out.
@@ -224,6 +228,7 @@ impl Writer {
     pub fn sync(&self) -> Result<()> {
         let mut state = self.state()?;
         state.flush(&self.log)?;
+        state.ask_for_pre_commit_again(&self.log)?;
         state.sync(&self.log)
     }
 
@@ -253,9 +258,12 @@ impl Writer {
     }
 
     fn acknowledge(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
-        match self.durability {
+        match state.durability {
             Durability::Process => Ok(()),
-            Durability::Sync => state.sync(&self.log),
+            Durability::Sync => {
+                state.flush(&self.log)?;
+                state.sync(&self.log)
+            }
         }
     }
 }
@@ -412,7 +420,8 @@ impl State {
             return Ok(true);
         }
         let from = if size > self.active.end { (self.active.end, self.active.marker) } else { (0, 0) };
-        self.active.survey(log, from, &mut self.recovery)
+        self.active.survey(log, from, &mut self.recovery)?;
+        Ok(true)
     }
 
     /// Finishes the active segment, if nobody else has, and goes on in the one that is active then.
@@ -435,9 +444,8 @@ impl State {
         };
         drop(lock);
         // Kept from others since before anybody could know of it, the new segment only needs its end to be found.
-        if let Some(mut active) = made.filter(|made| made.held)
-            && active.survey(log, (0, 0), &mut self.recovery)?
-        {
+        if let Some(mut active) = made.filter(|made| made.held) {
+            active.survey(log, (0, 0), &mut self.recovery)?;
             self.active = active;
             return Ok(());
         }
@@ -447,11 +455,7 @@ impl State {
     }
 
     fn sync(&mut self, log: &Shared) -> Result<()> {
-        let outcome = match &self.pre_commit {
-            Some(buffer) if !buffer.is_empty() => buffer.sync(),
-            _ => Ok(()),
-        };
-        let outcome = outcome.and_then(|()| self.active.data.sync());
+        let outcome = self.active.data.sync();
         // Whoever made the segment may not have synced its name. What was finished before is in the same directory.
         let outcome = match outcome {
             Ok(()) if !self.active.named => sync_names(log).inspect(|()| self.active.named = true),
@@ -492,12 +496,13 @@ impl State {
     /// libjlog's do.
     fn flush(&mut self, log: &Shared) -> Result<()> {
         let Some(mut buffer) = self.pre_commit.take() else { return Ok(()) };
-        let outcome = self.flush_from(log, &mut buffer);
+        let outcome = self.flush_from(log, &mut buffer, false);
         self.pre_commit = Some(buffer);
         outcome
     }
 
-    fn flush_from(&mut self, log: &Shared, buffer: &mut PreCommit) -> Result<()> {
+    /// If `durable`, the records are on disk in the segment before the buffer lets go of them.
+    fn flush_from(&mut self, log: &Shared, buffer: &mut PreCommit, durable: bool) -> Result<()> {
         if buffer.is_empty() {
             return Ok(());
         }
@@ -508,11 +513,24 @@ impl State {
         let (records, mut cleared) = (buffer.records(), Ok(()));
         self.write(log, records, bytes.len(), &mut |data, at| {
             data.pwrite(&bytes, at)?;
+            if durable {
+                data.sync()?;
+                sync_names(log)?;
+            }
             // A kill between these two leaves the records in both places: delivered twice, never lost.
             cleared = buffer.clear();
             Ok(())
         })?;
         cleared.inspect_err(|_| self.failed = true)
+    }
+
+    /// What somebody else had open when this writer was opened may be nobody's by now.
+    fn ask_for_pre_commit_again(&mut self, log: &Shared) -> Result<()> {
+        if std::mem::take(&mut self.recovery.pre_commit_in_use) {
+            self.take_over_pre_commit(log, None)
+        } else {
+            Ok(())
+        }
     }
 
     /// Moves what a dead writer has left in the pre_commit file to the segment, and makes the buffer that was asked for.
@@ -528,7 +546,7 @@ impl State {
         if let Some(mut left) = left {
             self.recovery.flushed = left.records();
             self.recovery.pre_commit_torn = left.keep_torn_bytes(log)?;
-            self.flush_from(log, &mut left)?;
+            self.flush_from(log, &mut left, true)?;
             if size == Some(left.capacity()) {
                 self.pre_commit = Some(left);
                 return Ok(());
@@ -554,17 +572,12 @@ impl Active {
             if log.decode(metastore)?.active > active.id {
                 continue;
             }
-            let usable = active.survey(log, (0, 0), recovery)?;
-            if usable {
-                if hold != Hold::No {
-                    lock.keep();
-                    active.held = true;
-                }
-                return Ok(active);
+            active.survey(log, (0, 0), recovery)?;
+            if hold != Hold::No {
+                lock.keep();
+                active.held = true;
             }
-            drop(lock);
-            recovery.left_damaged = Some(active.id);
-            finish_damaged(log, metastore, &active)?;
+            return Ok(active);
         }
     }
 
@@ -587,17 +600,17 @@ impl Active {
     }
 
     /// Walks to the end, under the data file's lock, from where `marker` records end. What is torn there is kept aside
-    /// and cut. False if there is damage before the end: then nothing may be appended behind it.
-    fn survey(&mut self, log: &Shared, (pos, marker): (u64, u32), recovery: &mut Recovery) -> Result<bool> {
+    /// and cut. Damage before the end stays: a libjlog writer that has the segment open fills it, whatever the metastore
+    /// says, so to finish it early would strand what that writer appends.
+    fn survey(&mut self, log: &Shared, (pos, marker): (u64, u32), recovery: &mut Recovery) -> Result<()> {
         let source =
             SegmentSource::new(log.disk(), Arc::clone(&self.data), log.index_path(self.id), log.codec());
         let mut walk = source.walk(false)?;
         walk.resume(pos, marker);
-        let mut sound = true;
         let ending = loop {
             match walk.step()? {
                 Step::Record(_) => {}
-                Step::Hole(_) => sound = false,
+                Step::Hole(_) => recovery.damaged = Some(self.id),
                 Step::End(ending) => break ending,
             }
         };
@@ -607,7 +620,7 @@ impl Active {
             recovery.torn = Some((self.last_id(), walk.end() - from));
             self.cut(log, &walk)?;
         }
-        Ok(sound)
+        Ok(())
     }
 
     fn cut(&self, log: &Shared, walk: &Walk<SegmentSource>) -> Result<()> {
@@ -633,12 +646,12 @@ fn lock_or_say_who(data: &File) -> Result<LockGuard<'_>> {
 fn settle_active(log: &Shared, metastore: &File, recovery: &mut Recovery) -> Result<(Metastore, File)> {
     let _lock = metastore.lock()?;
     let mut meta = log.decode(metastore)?;
-    let last = log.listing()?.last_segment();
-    if let Some(last) = last.filter(|last| *last > meta.active) {
+    let settled = log.caught_up(&meta, &log.listing()?);
+    if settled > meta.active {
         recovery.metastore_behind = Some(meta.active);
-        store_active(metastore, &meta, last)?;
+        store_active(metastore, &meta, settled)?;
         metastore.sync()?;
-        meta.active = last;
+        meta.active = settled;
     }
     let path = log.data_path(meta.active);
     let file = match File::open_existing(&**log.disk(), &path, Open::ReadWrite)? {
@@ -651,18 +664,6 @@ fn settle_active(log: &Shared, metastore: &File, recovery: &mut Recovery) -> Res
     };
     log.saw(meta.active);
     Ok((meta, file))
-}
-
-/// Nothing is appended behind damage: the segment is finished as it is.
-fn finish_damaged(log: &Shared, metastore: &File, active: &Active) -> Result<()> {
-    active.data.sync()?;
-    let next = log.next_segment(active.id)?;
-    let _lock = metastore.lock()?;
-    let meta = log.decode(metastore)?;
-    if meta.active == active.id {
-        advance(log, metastore, &Metastore { active: next, ..meta }, false)?;
-    }
-    Ok(())
 }
 
 /// Makes the segment that `meta` names as active, and moves the metastore on to it, under the metastore's lock.

@@ -99,6 +99,8 @@ pub(crate) enum Step {
 const BLOCK: usize = 128 * 1024;
 /// How many offsets a search through one stretch of damage may remember: 16 MiB of them.
 const MEMORY: usize = 1 << 20;
+/// So many entries of an index in a row may be wrong before it is given up.
+const WRONG_ENTRIES: usize = 1024;
 /// A chain of this many records is enough where the magic (0) proves nothing.
 const WEAK_CHAIN: u32 = 4;
 
@@ -120,6 +122,8 @@ pub(crate) struct Walk<S> {
     here: Block,
     ahead: Block,
     index: Option<Listed>,
+    /// What [`Walk::chain_to_the_end`] has found.
+    last_chain: Option<Option<u64>>,
 }
 
 /// Bytes that were read: `bytes` stand at `at`.
@@ -190,6 +194,7 @@ impl<S: Source> Walk<S> {
             here: Block::default(),
             ahead: Block::default(),
             index: None,
+            last_chain: None,
         }
     }
 
@@ -228,6 +233,7 @@ impl<S: Source> Walk<S> {
         self.end = end;
         self.sealed = sealed;
         self.index = None;
+        self.last_chain = None;
         self.pending = None;
         self.ahead = Block::default();
         let known = self.pos.saturating_sub(self.here.at);
@@ -317,7 +323,7 @@ impl<S: Source> Walk<S> {
             // The last record runs past the end. More may have been appended behind the torn bytes; a payload that
             // happens to hold records does not prove that unless they end exactly where the segment does.
             let inside = at + self.codec.magic_bytes().len() as u64;
-            let Some(chain) = self.chain(inside, self.end, Goal::End)? else {
+            let Some(chain) = self.chain_to_the_end(inside)? else {
                 return Ok(Step::End(Ending::Torn { from: at }));
             };
             // So it is no write under way; then what is believed is what will be once the segment is sealed.
@@ -427,10 +433,10 @@ impl<S: Source> Walk<S> {
     }
 
     /// The first record behind `at` that the index lists and that is really there, if the index lists `at` as well.
+    /// One that is wrong too often in a row is no evidence, and is not asked again.
     fn listed_after(&mut self, at: u64) -> Result<Option<u64>> {
-        let Ok(mut slot) = self.index()?.offsets.binary_search(&at) else { return Ok(None) };
-        loop {
-            slot += 1;
+        let Ok(slot) = self.index()?.offsets.binary_search(&at) else { return Ok(None) };
+        for slot in slot + 1..slot + 1 + WRONG_ENTRIES {
             match self.index()?.offsets.get(slot).copied() {
                 Some(offset) if self.believable(offset)? && self.index_fits(slot)? => {
                     return Ok(Some(offset));
@@ -439,6 +445,8 @@ impl<S: Source> Walk<S> {
                 None => return Ok(None),
             }
         }
+        self.index = Some(Listed::default());
+        Ok(None)
     }
 
     /// Whether the record that the index lists at `slot` leads to the next one it lists. An index that is not of this
@@ -483,6 +491,20 @@ impl<S: Source> Walk<S> {
             at = hit + 1;
         }
         Ok(None)
+    }
+
+    /// An offset from `from` on where a chain of records starts that ends exactly where the segment does. Found once:
+    /// it stays right until the walk has come to it.
+    fn chain_to_the_end(&mut self, from: u64) -> Result<Option<u64>> {
+        match self.last_chain {
+            Some(None) => Ok(None),
+            Some(Some(start)) if start >= from => Ok(Some(start)),
+            _ => {
+                let found = self.chain(from, self.end, Goal::End)?;
+                self.last_chain = Some(found);
+                Ok(found)
+            }
+        }
     }
 
     /// The first offset in `from..to` where a chain of records starts that reaches the goal.

@@ -47,6 +47,13 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
         locks.push(lock_now(file)?);
         refuse_if_open(file)?;
     }
+    // A libjlog writer fills the segment it has open, whatever the metastore says: it must not be finished under it.
+    if targets.iter().any(|target| target.file == METASTORE)
+        && log.metastore_problem().is_none()
+        && let Some(file) = site.open(&log.metastore()?.active.to_string())?
+    {
+        refuse_if_open(&file)?;
+    }
     site.require_space(plan.kept_bytes * 2)?;
 
     let dir = site.stage(stamp)?;
@@ -135,9 +142,10 @@ fn lock_now(file: &File) -> Result<LockGuard<'_>> {
 }
 
 fn refuse_if_open(file: &File) -> Result<()> {
-    if file.opened_elsewhere()? != Some(true) {
-        return Ok(());
-    }
-    let what = "another process has it open; stop the log's writers and readers first";
+    let what = match file.opened_elsewhere()? {
+        Some(false) => return Ok(()),
+        Some(true) => "another process has it open; stop the log's writers and readers first",
+        None => "whether another process has it open only its owner may ask, and only on a local file system",
+    };
     Err(Error::new(ErrorKind::Busy, "change it", what).at(file.path()))
 }

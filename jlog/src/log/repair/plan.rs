@@ -1,6 +1,6 @@
 //! From what an inspection found to the steps that mend it. Nothing is changed here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Deed, Holes, LostPlace, Options, Part, RepairPlan, Step, changed, digest};
 use crate::error::Result;
@@ -158,7 +158,7 @@ impl Planner<'_> {
             match walk.step()? {
                 Walked::Record(found) if found.marker > id.marker.0 => break,
                 Walked::Record(found) => {
-                    if !cuts.iter().any(|(from, _)| *from == found.offset) {
+                    if cut_at(cuts, found.offset).is_none() {
                         kept += 1;
                         sure += u32::from(!unknown);
                     }
@@ -196,7 +196,7 @@ impl Planner<'_> {
                 .filter(|finding| {
                     finding.kind == FindingKind::Damage
                         && finding.segment == Some(*id)
-                        && cuts.contains(&(finding.from, finding.to))
+                        && cut_at(cuts, finding.from).is_some()
                 })
                 .collect();
             for (n, finding) in findings.iter().enumerate() {
@@ -299,11 +299,11 @@ impl Planner<'_> {
         let (mut offsets, mut removed) = (Vec::new(), 0);
         loop {
             match walk.step()? {
-                Walked::Record(found) => match cuts.iter().find(|(from, _)| *from == found.offset) {
+                Walked::Record(found) => match cut_at(cuts, found.offset) {
                     Some((from, to)) => removed += to - from,
                     None => offsets.push(found.offset - removed),
                 },
-                Walked::Hole(hole) if cuts.contains(&(hole.from, hole.to)) => removed += hole.to - hole.from,
+                Walked::Hole(hole) if cut_at(cuts, hole.from).is_some() => removed += hole.to - hole.from,
                 Walked::Hole(_) => return Ok(None),
                 Walked::End(_) => return Ok(Some(offsets)),
             }
@@ -384,16 +384,15 @@ impl Planner<'_> {
 
     fn leave_the_rest(&mut self) {
         let steps = &self.plan.steps;
+        let files: HashSet<_> = steps.iter().map(|step| step.file.as_str()).collect();
+        let places: HashSet<_> = steps.iter().map(|step| (step.file.as_str(), step.from)).collect();
+        let settled = steps.iter().any(|step| step.part == Part::Metastore);
+        let last = self.seen.segments.last().map(|segment| segment.id);
         let mended = |finding: &Finding| match finding.kind {
             // The active one is made, or the metastore names another.
-            FindingKind::Missing if finding.segment > self.seen.segments.last().map(|segment| segment.id) => {
-                steps.iter().any(|step| step.part == Part::Metastore)
-            }
-            FindingKind::Missing => false,
-            FindingKind::Damage => steps
-                .iter()
-                .any(|step| step.file == finding.file && step.from <= finding.from && finding.to <= step.to),
-            _ => steps.iter().any(|step| step.file == finding.file),
+            FindingKind::Missing => finding.segment > last && settled,
+            FindingKind::Damage => places.contains(&(finding.file.as_str(), finding.from)),
+            _ => files.contains(finding.file.as_str()),
         };
         self.plan.left = self.seen.problems().filter(|finding| !mended(finding)).cloned().collect();
     }
@@ -401,6 +400,9 @@ impl Planner<'_> {
     /// Notes what each file is now, so that nothing is done to one that has changed meanwhile.
     fn note_files(&mut self) -> Result<()> {
         for step in &self.plan.steps {
+            if self.plan.planned_on.contains_key(&step.file) {
+                continue;
+            }
             let path = self.log.dir().join(&step.file);
             let file = File::open_existing(&**self.log.disk(), &path, Open::Read)?;
             let now = file.as_ref().map(digest).transpose()?;
@@ -422,4 +424,9 @@ impl Planner<'_> {
     fn size_of(&self, file: &str) -> u64 {
         self.log.disk().info(&self.log.dir().join(file), false).map_or(0, |info| info.len)
     }
+}
+
+/// The cut that begins at this offset, if one does. Cuts ascend.
+fn cut_at(cuts: &[(u64, u64)], offset: u64) -> Option<(u64, u64)> {
+    cuts.binary_search_by_key(&offset, |(from, _)| *from).ok().map(|slot| cuts[slot])
 }
