@@ -435,6 +435,24 @@ fn a_segment_that_somebody_has_open_is_not_replaced() {
 }
 
 #[test]
+fn no_ids_are_moved_under_a_reader_that_has_not_read_yet() {
+    let scratch = case("magic-middle").copy();
+    scratch.open().set_checkpoint(&jlog::Subscriber::new("s").unwrap(), RecordId::new(1, 7)).unwrap();
+    let plan = planned(&scratch.open());
+    let reader = scratch.open().reader(&jlog::Subscriber::new("s").unwrap()).unwrap();
+    assert_eq!(apply(&scratch.open(), &plan, STAMP).unwrap_err().kind(), ErrorKind::Busy);
+    drop(reader);
+    let plan = planned(&scratch.open());
+    apply(&scratch.open(), &plan, STAMP).unwrap();
+    let mut reader = scratch.open().reader(&jlog::Subscriber::new("s").unwrap()).unwrap();
+    assert_eq!(
+        reader.next_record().unwrap().unwrap().time.micros,
+        16,
+        "the eighth of that segment as it was"
+    );
+}
+
+#[test]
 fn a_repair_is_not_taken_back_over_what_was_written_since() {
     let scratch = case("torn-payload-current").copy();
     mend(&scratch);

@@ -284,7 +284,7 @@ impl Cursor {
     }
 
     /// Opens the segment the cursor is in, if it is there.
-    fn enter(&mut self) -> Result<bool> {
+    pub(crate) fn enter(&mut self) -> Result<bool> {
         // Asked before the file is opened: what is finished then stays as it is.
         let sealed = self.log.is_sealed(self.segment)?;
         let Some(source) = self.log.segment(self.segment)? else { return Ok(false) };

@@ -37,9 +37,17 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn open(log: Arc<Shared>, subscriber: &Subscriber) -> Result<Reader> {
-        let start = checkpoints::of(&log, subscriber)?;
-        let cursor = Cursor::new(Arc::clone(&log), start);
-        Ok(Reader { log, subscriber: subscriber.clone(), cursor, near: None, start })
+        // With its segment open, no repair moves the ids in it: what the checkpoint means stays what it means.
+        let mut start = checkpoints::of(&log, subscriber)?;
+        loop {
+            let mut cursor = Cursor::new(Arc::clone(&log), start);
+            cursor.enter()?;
+            let now = checkpoints::of(&log, subscriber)?;
+            if now == start {
+                return Ok(Reader { log, subscriber: subscriber.clone(), cursor, near: None, start });
+            }
+            start = now;
+        }
     }
 
     /// The subscriber.
