@@ -660,3 +660,27 @@ fn taking_back_can_be_broken_off_and_done_again() {
         }
     }
 }
+
+#[test]
+fn metastore_and_active_segment_are_mended_together_unless_somebody_has_the_segment_open() {
+    // The metastore names segment 1, which is damaged; later ones are there.
+    let scratch = case("meta-behind").copy();
+    let mut bytes = scratch.read("00000001");
+    bytes[464..480].fill(0xee);
+    scratch.write("00000001", &bytes);
+    let plan = planned(&scratch.open());
+    let metastore_alone = jlog::repair::plan(
+        &scratch.open(),
+        &inspect(&scratch.open()).unwrap(),
+        &Options { only: vec![jlog::repair::Part::Metastore], ..Options::default() },
+    );
+    let before = own_files(&scratch);
+    let writing = std::fs::File::open(scratch.file("00000001")).unwrap();
+    for plan in [&plan, &metastore_alone.unwrap()] {
+        assert_eq!(apply(&scratch.open(), plan, STAMP).unwrap_err().kind(), ErrorKind::Busy);
+        assert!(own_files(&scratch) == before);
+    }
+    drop(writing);
+    apply(&scratch.open(), &plan, STAMP).unwrap();
+    assert!(inspect(&scratch.open()).unwrap().is_sound());
+}

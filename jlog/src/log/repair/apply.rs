@@ -48,9 +48,12 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
         refuse_if_open(file)?;
     }
     // A libjlog writer fills the segment it has open, whatever the metastore says: it must not be finished under it.
-    if targets.iter().any(|target| target.file == METASTORE)
+    let active = log.metastore()?.active.to_string();
+    let changes = |name: &str| targets.iter().any(|target| target.file == name);
+    if changes(METASTORE)
+        && !changes(&active)
         && log.metastore_problem().is_none()
-        && let Some(file) = site.open(&log.metastore()?.active.to_string())?
+        && let Some(file) = site.open(&active)?
     {
         refuse_if_open(&file)?;
     }
