@@ -194,6 +194,8 @@ pub struct Inspection {
     pub compression: Compression,
     /// Its metastore; if that is damaged or missing, what it should be. Not meaningful for a lone segment.
     pub metastore: Metastore,
+    /// The segment that is written to now: the metastore's, or a later one where the metastore lags behind.
+    pub active: SegmentId,
     /// Its segments, in order.
     pub segments: Vec<SegmentReport>,
     /// Its subscribers, by name.
@@ -385,11 +387,8 @@ impl<'a> Survey<'a> {
         };
         if let Some(problem) = self.log.metastore_problem() {
             found(problem.to_owned());
-        } else if let Some(last) = last.filter(|last| *last > metastore.active) {
-            found(format!(
-                "it names {} as the active segment, though there are segments up to {last}",
-                metastore.active
-            ));
+        } else if self.active > metastore.active {
+            found(format!("it names {} as the active segment, though {} is", metastore.active, self.active));
         } else if let Some(last) = last.filter(|last| last.next().is_some_and(|next| next < metastore.active))
         {
             found(format!(
@@ -710,6 +709,7 @@ impl<'a> Survey<'a> {
             order: codec.order,
             compression: codec.compression(),
             metastore,
+            active: self.active,
             bytes: segments.iter().map(|segment| segment.bytes).sum(),
             segments,
             subscribers,

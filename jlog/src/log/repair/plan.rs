@@ -117,12 +117,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The active segment as it will be: the last one, or the one behind it where the last is finished.
+    /// The active segment as it will be: the one that is, or the one behind the last where the metastore names one
+    /// further on.
     fn active(&self) -> SegmentId {
-        let stored = self.seen.metastore.active;
-        match self.seen.segments.last().map(|segment| segment.id) {
-            Some(last) => stored.clamp(last, last.next().unwrap_or(last)),
-            None => stored,
+        let last = self.seen.segments.last().map(|segment| segment.id);
+        match last.and_then(SegmentId::next) {
+            Some(next) => self.seen.active.min(next),
+            None => self.seen.active,
         }
     }
 
