@@ -101,14 +101,14 @@ pub(crate) enum Taken {
 }
 
 /// How often, and how long apart, a writer asks whether the buffer is free.
-const PATIENCE: u32 = 50;
+pub(crate) const PATIENCE: u32 = 50;
 const MOMENT: Duration = Duration::from_millis(2);
 
 impl PreCommit {
     /// Takes over the log's buffer, with what a dead writer has left in it. One that another process has open is that
     /// process's: libjlog's writers keep it open, and know by heart how far they have filled it. If `insist`, that is
     /// an error.
-    pub(crate) fn open(log: &Shared, insist: bool) -> Result<Taken> {
+    pub(crate) fn open(log: &Shared, insist: bool, tries: u32) -> Result<Taken> {
         let path = log.dir().join(PRE_COMMIT);
         let Some(file) = File::open_existing(&**log.disk(), &path, Open::ReadWrite)? else {
             return Ok(Taken::Nothing);
@@ -117,10 +117,13 @@ impl PreCommit {
             return Ok(Taken::Nothing);
         }
         // Somebody who only looks has it open for a moment.
-        for _ in 0..PATIENCE {
+        for n in 0..tries {
+            if n > 0 {
+                std::thread::sleep(MOMENT);
+            }
             match file.opened_elsewhere()? {
                 Some(false) => return PreCommit::take(log, file).map(Taken::Ours),
-                Some(true) => std::thread::sleep(MOMENT),
+                Some(true) => {}
                 // Not told is not free: libjlog's writer would write over what is taken from it.
                 None => break,
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::checkpoints::sync_names;
 use super::kept;
 use super::names::METASTORE;
-use super::pre_commit::{PreCommit, Taken};
+use super::pre_commit::{PATIENCE, PreCommit, Taken};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
@@ -95,6 +95,7 @@ pub struct Recovery {
 pub struct Writer {
     log: Arc<Shared>,
     state: Mutex<State>,
+    durability: Durability,
     exclusive: bool,
 }
 
@@ -107,7 +108,6 @@ struct State {
     scratch: Vec<u8>,
     compressed: Vec<u8>,
     recovery: Recovery,
-    durability: Durability,
     failed: bool,
 }
 
@@ -164,11 +164,10 @@ impl Writer {
             scratch: Vec::new(),
             compressed: Vec::new(),
             recovery,
-            durability,
             failed: false,
         };
-        state.take_over_pre_commit(&log, options.buffer)?;
-        Ok(Writer { log, state: Mutex::new(state), exclusive })
+        state.take_over_pre_commit(&log, options.buffer, PATIENCE)?;
+        Ok(Writer { log, state: Mutex::new(state), durability, exclusive })
     }
 
     /// What was put right when this writer was opened, and since: another writer's death may leave a torn record too.
@@ -178,7 +177,7 @@ impl Writer {
 
     /// When appends are acknowledged.
     pub fn durability(&self) -> Durability {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).durability
+        self.durability
     }
 
     /// Whether other writers are kept out.
@@ -258,7 +257,7 @@ impl Writer {
     }
 
     fn acknowledge(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
-        match state.durability {
+        match self.durability {
             Durability::Process => Ok(()),
             Durability::Sync => {
                 state.flush(&self.log)?;
@@ -527,15 +526,16 @@ impl State {
     /// What somebody else had open when this writer was opened may be nobody's by now.
     fn ask_for_pre_commit_again(&mut self, log: &Shared) -> Result<()> {
         if std::mem::take(&mut self.recovery.pre_commit_in_use) {
-            self.take_over_pre_commit(log, None)
+            // Asked once: a sync does not wait for somebody who uses the buffer all the time.
+            self.take_over_pre_commit(log, None, 1)
         } else {
             Ok(())
         }
     }
 
     /// Moves what a dead writer has left in the pre_commit file to the segment, and makes the buffer that was asked for.
-    fn take_over_pre_commit(&mut self, log: &Shared, size: Option<u32>) -> Result<()> {
-        let left = match PreCommit::open(log, size.is_some())? {
+    fn take_over_pre_commit(&mut self, log: &Shared, size: Option<u32>, tries: u32) -> Result<()> {
+        let left = match PreCommit::open(log, size.is_some(), tries)? {
             Taken::Ours(left) => Some(left),
             Taken::InUse => {
                 self.recovery.pre_commit_in_use = true;

@@ -322,7 +322,7 @@ impl<S: Source> Walk<S> {
         if torn_record && !self.sealed {
             // The last record runs past the end. More may have been appended behind the torn bytes; a payload that
             // happens to hold records does not prove that unless they end exactly where the segment does.
-            let inside = at + self.codec.magic_bytes().len() as u64;
+            let inside = at + self.magic.len() as u64;
             let Some(chain) = self.chain_to_the_end(inside)? else {
                 return Ok(Step::End(Ending::Torn { from: at }));
             };
@@ -351,7 +351,7 @@ impl<S: Source> Walk<S> {
             return Ok(Judgement { keep: Some(Doubt::No), hole: Some(self.hole(next, to, Some(1), false)?) });
         }
         // Not only in its message: it may have been torn in its header.
-        let inside = at + self.codec.magic_bytes().len() as u64;
+        let inside = at + self.magic.len() as u64;
         if let Some(to) = self.chain(inside, next, Goal::Over(next))? {
             return Ok(Judgement { keep: None, hole: Some(self.hole(at, to, Some(1), true)?) });
         }
@@ -377,7 +377,7 @@ impl<S: Source> Walk<S> {
 
     /// Whether `from..to` are the first bytes of a magic, and no more: a record torn there, and then more appended.
     fn begins_like_a_header(&mut self, from: u64, to: u64) -> Result<bool> {
-        let magic = self.codec.magic_bytes();
+        let magic = self.magic;
         let (bytes, got) = self.probe(from)?;
         let len = usize::try_from(to - from).unwrap_or(usize::MAX);
         Ok(len < magic.len() && len <= got && bytes[..len] == magic[..len])
