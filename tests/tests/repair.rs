@@ -583,24 +583,32 @@ fn assert_goes_on(disk: &SimDisk, before: &Readable, finished: &BTreeMap<String,
     assert!(segments(&own(sim_files(disk))) == segments(finished), "{what}: the segments are others");
 }
 
+/// How many operations a repair takes, and what it leaves.
+fn repaired_undisturbed(whole: &SimDisk) -> (u64, BTreeMap<String, Vec<u8>>) {
+    let disk = whole.power_cut();
+    let plan = planned(&open_sim(&disk));
+    let start = disk.operations();
+    apply(&open_sim(&disk), &plan, STAMP).unwrap();
+    (disk.operations() - start, own(sim_files(&disk)))
+}
+
+/// A repair that can do nothing more from its `n`-th operation on.
+fn repaired_up_to(disk: &SimDisk, n: u64) {
+    let plan = planned(&open_sim(disk));
+    disk.fail_at(disk.operations() + n, EIO, Times::Sticky);
+    let _ =
+        Log::open_on(std::sync::Arc::new(disk.clone()), SIM_LOG).and_then(|log| apply(&log, &plan, STAMP));
+}
+
 #[test]
 fn a_repair_that_is_killed_anywhere_is_finished_by_the_next_one_and_can_be_taken_back() {
     for (name, whole) in broken_off() {
         let before = readable(&whole);
-        let (operations, finished) = {
-            let disk = whole.power_cut();
-            let plan = planned(&open_sim(&disk));
-            let start = disk.operations();
-            apply(&open_sim(&disk), &plan, STAMP).unwrap();
-            (disk.operations() - start, own(sim_files(&disk)))
-        };
+        let (operations, finished) = repaired_undisturbed(&whole);
         for n in 0..operations {
             let disk = whole.power_cut();
             let originals = own(sim_files(&disk));
-            let plan = planned(&open_sim(&disk));
-            disk.fail_at(disk.operations() + n, EIO, Times::Sticky);
-            let _ = Log::open_on(std::sync::Arc::new(disk.clone()), SIM_LOG)
-                .and_then(|log| apply(&log, &plan, STAMP));
+            repaired_up_to(&disk, n);
             disk.heal();
             assert_goes_on(&disk, &before, &finished, &format!("{name}, killed at {n}"));
 
@@ -617,19 +625,10 @@ fn a_repair_that_is_killed_anywhere_is_finished_by_the_next_one_and_can_be_taken
 fn a_power_cut_anywhere_in_a_repair_loses_nothing_and_the_next_one_finishes_it() {
     for (name, whole) in broken_off() {
         let before = readable(&whole);
-        let (operations, finished) = {
-            let disk = whole.power_cut();
-            let plan = planned(&open_sim(&disk));
-            let start = disk.operations();
-            apply(&open_sim(&disk), &plan, STAMP).unwrap();
-            (disk.operations() - start, own(sim_files(&disk)))
-        };
+        let (operations, finished) = repaired_undisturbed(&whole);
         for n in 0..operations {
             let disk = whole.power_cut();
-            let plan = planned(&open_sim(&disk));
-            disk.fail_at(disk.operations() + n, EIO, Times::Sticky);
-            let _ = Log::open_on(std::sync::Arc::new(disk.clone()), SIM_LOG)
-                .and_then(|log| apply(&log, &plan, STAMP));
+            repaired_up_to(&disk, n);
             for seed in 0..3 {
                 let cut = if seed == 0 { disk.power_cut() } else { disk.torn_power_cut(seed) };
                 assert_goes_on(&cut, &before, &finished, &format!("{name}, cut at {n}, seed {seed}"));

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::common::*;
 use nix::sys::signal::{Signal, kill};
@@ -428,15 +428,20 @@ fn quiet_prints_only_what_is_wrong() {
     assert_eq!(run(INSPECT, &["check", "-q", &golden("missing-middle")]).lines().len(), 1);
 }
 
-#[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let scratch = Scratch::with(&["x".repeat(1000).as_str(); 1000]);
-    let mut child = Command::new(INSPECT)
+/// A dump under way, whose output waits to be read.
+fn dumping(scratch: &Scratch) -> Child {
+    Command::new(INSPECT)
         .args(["dump", &scratch.log])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let scratch = Scratch::with(&["x".repeat(1000).as_str(); 1000]);
+    let mut child = dumping(&scratch);
     let mut first = [0; 10];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -447,12 +452,7 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn an_interrupt_ends_a_dump_with_32() {
     let scratch = Scratch::with(&["x".repeat(1000).as_str(); 3000]);
-    let mut child = Command::new(INSPECT)
-        .args(["dump", &scratch.log])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = dumping(&scratch);
     let mut out = child.stdout.take().unwrap();
     let mut first = [0; 10];
     out.read_exact(&mut first).unwrap();
