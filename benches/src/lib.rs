@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jlog::io::{Disk, Open, OsDisk, PathInfo, RawFile, RawMap};
+use jlog::io::{Disk, Open, OsDisk, PathInfo, RawFile, RawMap, RawWatch};
 use jlog::{CreateOptions, Log, Start, Subscriber, Timestamp, WriterOptions};
 use nix::time::{ClockId, clock_gettime};
 
@@ -132,7 +132,7 @@ const BATCH: usize = 64 * 1024;
 fn one_by_one(dir: &Path, count: u64, size: usize, options: &WriterOptions) -> Outcome<Duration> {
     let message = message(size);
     in_parts(dir, count, size, |place, count| {
-        let writer = Log::create(place)?.writer_with(options)?;
+        let writer = Log::create_with(place, &CreateOptions::classic())?.writer_with(options)?;
         let start = cpu_time();
         for n in 0..count {
             writer.append(&message, Timestamp::new(1_700_000_000, n as u32))?;
@@ -146,7 +146,7 @@ fn in_batches(dir: &Path, count: u64, size: usize, options: &WriterOptions) -> O
     let message = message(size);
     let most = (BATCH / (size + HEADER)).max(1) as u64;
     in_parts(dir, count, size, |place, count| {
-        let writer = Log::create(place)?.writer_with(options)?;
+        let writer = Log::create_with(place, &CreateOptions::classic())?.writer_with(options)?;
         let start = cpu_time();
         let mut done = 0;
         while done < count {
@@ -192,7 +192,7 @@ pub const READS: &[(&str, Read)] = &[
 
 /// Makes the log that the reading benches read, with one subscriber at its beginning.
 pub fn log_to_read(path: &Path, count: u64, size: usize) -> Outcome<()> {
-    let log = Log::create_with(path, &CreateOptions::new())?;
+    let log = Log::create_with(path, &CreateOptions::classic())?;
     log.add_subscriber(&Subscriber::new("bench")?, Start::Begin)?;
     let writer = log.writer_with(&WriterOptions::new().exclusive(true))?;
     let message = message(size);
@@ -293,8 +293,11 @@ fn require(right: bool) -> Outcome<()> {
 pub fn system_calls(dir: &Path, count: u64, size: usize, options: &WriterOptions) -> Outcome<(u64, u64)> {
     let disk = Arc::new(Counting::default());
     let place = tempfile::tempdir_in(dir)?;
-    let log =
-        Log::create_on(Arc::clone(&disk) as Arc<dyn Disk>, place.path().join("log"), &CreateOptions::new())?;
+    let log = Log::create_on(
+        Arc::clone(&disk) as Arc<dyn Disk>,
+        place.path().join("log"),
+        &CreateOptions::classic(),
+    )?;
     let writer = log.writer_with(options)?;
     let message = message(size);
     let before = disk.counts.read();
@@ -377,6 +380,21 @@ impl Disk for Counting {
         self.counts.call();
         OsDisk.free_space(path)
     }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        self.counts.call();
+        OsDisk.boot()
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        self.counts.call();
+        OsDisk.random()
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Option<Box<dyn RawWatch>>> {
+        self.counts.call();
+        OsDisk.watch(dir)
+    }
 }
 
 #[derive(Debug)]
@@ -404,6 +422,11 @@ impl RawFile for CountingFile {
     fn sync(&self) -> io::Result<()> {
         self.counts.sync();
         self.file.sync()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.counts.call();
+        self.file.drop_cache()
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -95,7 +95,7 @@ fn build(dir: &Path, input: &Input) -> Arc<dyn Disk> {
     let order = if input.big_endian { Order::Big } else { Order::Little };
     let compression =
         [Compression::None, Compression::Null, Compression::Lz4][usize::from(input.compression) % 3];
-    let options = CreateOptions::new().segment_size(200).order(order).compression(compression);
+    let options = CreateOptions::classic().segment_size(200).order(order).compression(compression);
     let log = Log::create_on(Arc::clone(&disk), dir, &options).expect("a new log");
     let subscriber = Subscriber::new("s").expect("a name");
     log.add_subscriber(&subscriber, Start::Begin).expect("a new subscriber");

@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{Disk, File, Open};
 use crate::record::classic::{Codec, INDEX_ENTRY, encode_index};
-use crate::record::scan::{Ending, Listed, Source, Step, Walk};
+use crate::record::scan::ClassicWalk;
+use crate::record::walk::{Ending, Listed, Source, Step, Walk};
 
 /// The paths of a segment's two files.
 pub(crate) fn data_path(dir: &Path, id: SegmentId) -> PathBuf {
@@ -40,10 +41,10 @@ impl SegmentSource {
         &self.data
     }
 
-    /// A walk through all that the file holds now.
-    pub(crate) fn walk(self, sealed: bool) -> Result<Walk<SegmentSource>> {
+    /// A walk through all that the file of a classic segment holds now.
+    pub(crate) fn classic_walk(self, sealed: bool) -> Result<ClassicWalk<SegmentSource>> {
         let (codec, end) = (self.codec, self.data.size()?);
-        Ok(Walk::new(self, codec, end, sealed))
+        Ok(ClassicWalk::new(self, codec, end, sealed))
     }
 }
 

@@ -32,7 +32,7 @@ fn number(payload: &[u8]) -> u32 {
 }
 
 fn create(disk: &SimDisk, safety: Safety) -> Result<Log> {
-    let options = CreateOptions::new().segment_size(400).safety(safety);
+    let options = CreateOptions::classic().segment_size(400).safety(safety);
     Log::create_on(Arc::new(disk.clone()), SIM_LOG, &options)
 }
 
@@ -626,7 +626,7 @@ fn a_torn_end_is_durable_in_its_keeping_place_before_it_is_cut() {
 /// Records that a reader's block does not hold: each takes a read of its own.
 fn long_records(compression: Compression) -> (SimDisk, Log, Subscriber) {
     let disk = SimDisk::new(1);
-    let options = CreateOptions::new().segment_size(2_000_000).compression(compression);
+    let options = CreateOptions::classic().segment_size(2_000_000).compression(compression);
     let log = Log::create_on(Arc::new(disk.clone()), SIM_LOG, &options).unwrap();
     let s = Subscriber::new("s").unwrap();
     log.add_subscriber(&s, Start::Begin).unwrap();

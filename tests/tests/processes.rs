@@ -273,7 +273,7 @@ fn lock(file: &fs::File, kind: i32) {
 
 fn new_log(segment_size: u32) -> Scratch {
     let scratch = Scratch::new();
-    Log::create_with(scratch.path(), &CreateOptions::new().segment_size(segment_size)).unwrap();
+    Log::create_with(scratch.path(), &CreateOptions::classic().segment_size(segment_size)).unwrap();
     scratch
 }
 

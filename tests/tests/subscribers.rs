@@ -18,7 +18,7 @@ fn name(name: impl AsRef<[u8]>) -> Subscriber {
 /// A log with segments 0 to 4 of four records each but for the last, which has two: message n says so.
 fn eighteen_records() -> (Scratch, Log) {
     let scratch = Scratch::new();
-    let log = Log::create_with(scratch.path(), &CreateOptions::new().segment_size(100)).unwrap();
+    let log = Log::create_with(scratch.path(), &CreateOptions::classic().segment_size(100)).unwrap();
     let writer = log.writer().unwrap();
     for n in 0..18 {
         writer.append(format!("message {n:02}").as_bytes(), at(n)).unwrap();
@@ -72,7 +72,7 @@ fn a_subscriber_starts_where_it_was_told_to() {
 #[test]
 fn in_an_empty_log_begin_and_end_are_the_same() {
     let scratch = Scratch::new();
-    let log = Log::create(scratch.path()).unwrap();
+    let log = Log::create_with(scratch.path(), &CreateOptions::classic()).unwrap();
     log.add_subscriber(&name("begin"), Start::Begin).unwrap();
     log.add_subscriber(&name("end"), Start::End).unwrap();
     assert_eq!(unread(&log, &name("begin")), []);
@@ -108,7 +108,7 @@ fn a_subscriber_is_added_once_and_keeps_its_place() {
 fn a_checkpoint_lies_in_libjlogs_file_in_the_order_of_the_log() {
     for order in Order::both() {
         let scratch = Scratch::new();
-        let log = Log::create_with(scratch.path(), &CreateOptions::new().order(order)).unwrap();
+        let log = Log::create_with(scratch.path(), &CreateOptions::classic().order(order)).unwrap();
         let writer = log.writer().unwrap();
         for n in 0..300 {
             writer.append(b"x", at(n)).unwrap();
@@ -283,7 +283,7 @@ fn an_interval_is_the_rest_of_one_segment() {
 fn records_are_read_by_id_forward_backward_and_across_segments() {
     for compression in [Compression::None, Compression::Null, Compression::Lz4] {
         let scratch = Scratch::new();
-        let options = CreateOptions::new().segment_size(100).compression(compression);
+        let options = CreateOptions::classic().segment_size(100).compression(compression);
         let log = Log::create_with(scratch.path(), &options).unwrap();
         let writer = log.writer().unwrap();
         let ids: Vec<_> = (0..18).map(|n| writer.append(format!("{n}").as_bytes(), at(n)).unwrap()).collect();

@@ -152,7 +152,7 @@ fn new_log(options: &CreateOptions) -> (Scratch, Log) {
 #[test]
 fn a_new_log_is_what_libjlog_would_make() {
     for order in Order::both() {
-        let options = CreateOptions::new().order(order).segment_size(1000).safety(Safety::Safe);
+        let options = CreateOptions::classic().order(order).segment_size(1000).safety(Safety::Safe);
         let (scratch, log) = new_log(&options);
         assert_eq!(scratch.files().keys().collect::<Vec<_>>(), [&PathBuf::from("metastore")]);
         assert_eq!(scratch.read("metastore"), in_order(order, &[0, 1000, 2, MAGIC]));
@@ -174,7 +174,7 @@ fn a_log_that_libjlog_made_empty_is_written_like_a_new_one() {
 
 #[test]
 fn files_are_made_with_the_permissions_asked_for() {
-    let (scratch, log) = new_log(&CreateOptions::new().mode(0o600));
+    let (scratch, log) = new_log(&CreateOptions::classic().mode(0o600));
     log.writer_with(&WriterOptions::new().buffer(100)).unwrap().append(b"x", at(1)).unwrap();
     log.add_subscriber(&jlog::Subscriber::new("s").unwrap(), jlog::Start::Begin).unwrap();
     let mode = |name: &str| fs::metadata(scratch.file(name)).unwrap().permissions().mode() & 0o7777;
@@ -188,7 +188,7 @@ fn files_are_made_with_the_permissions_asked_for() {
 fn compressed_logs_hold_compressed_records() {
     for (compression, magic) in [(Compression::Null, 0x1510_6a00), (Compression::Lz4, 0x1510_6a01)] {
         for order in Order::both() {
-            let (scratch, log) = new_log(&CreateOptions::new().compression(compression).order(order));
+            let (scratch, log) = new_log(&CreateOptions::classic().compression(compression).order(order));
             assert_eq!(scratch.read("metastore")[12..], in_order(order, &[magic]));
             let writer = log.writer().unwrap();
             let long = vec![b'z'; 40_000];
@@ -212,7 +212,7 @@ fn compressed_logs_hold_compressed_records() {
 #[test]
 fn the_record_that_reaches_the_limit_finishes_its_segment() {
     // Records of 16 + 84 bytes: the tenth ends exactly at 1000.
-    let (scratch, log) = new_log(&CreateOptions::new().segment_size(1000));
+    let (scratch, log) = new_log(&CreateOptions::classic().segment_size(1000));
     let writer = log.writer().unwrap();
     for n in 1..=9 {
         assert_eq!(writer.append(&[b'x'; 84], at(n)).unwrap(), RecordId::new(0, n));
@@ -226,7 +226,7 @@ fn the_record_that_reaches_the_limit_finishes_its_segment() {
 
 #[test]
 fn one_byte_below_the_limit_a_segment_goes_on() {
-    let (scratch, log) = new_log(&CreateOptions::new().segment_size(1000));
+    let (scratch, log) = new_log(&CreateOptions::classic().segment_size(1000));
     let writer = log.writer().unwrap();
     writer.append(&[b'x'; 983], at(1)).unwrap();
     assert_eq!((scratch.read("00000000").len(), log.active_segment().unwrap()), (999, SegmentId(0)));
@@ -236,7 +236,7 @@ fn one_byte_below_the_limit_a_segment_goes_on() {
 
 #[test]
 fn a_record_larger_than_a_segment_is_kept_whole_and_finishes_it() {
-    let (_scratch, log) = new_log(&CreateOptions::new().segment_size(500));
+    let (_scratch, log) = new_log(&CreateOptions::classic().segment_size(500));
     let large = vec![7; 100_000];
     let messages: [&[u8]; 4] = [b"before", &large, b"after", &large];
     let writer = log.writer().unwrap();
@@ -249,7 +249,7 @@ fn a_record_larger_than_a_segment_is_kept_whole_and_finishes_it() {
 fn a_batch_is_the_same_as_its_records_one_by_one() {
     let messages: Vec<Vec<u8>> = (0..300).map(|n| vec![n as u8; n * 3 % 200]).collect();
     for compression in [Compression::None, Compression::Null, Compression::Lz4] {
-        let options = CreateOptions::new().segment_size(1000).compression(compression);
+        let options = CreateOptions::classic().segment_size(1000).compression(compression);
         let (one, log) = new_log(&options);
         let writer = log.writer().unwrap();
         let mut last = None;
@@ -270,7 +270,7 @@ fn a_batch_is_the_same_as_its_records_one_by_one() {
 
 #[test]
 fn a_message_above_the_limit_is_refused_and_nothing_of_it_stays() {
-    let (scratch, log) = new_log(&CreateOptions::new());
+    let (scratch, log) = new_log(&CreateOptions::classic());
     let writer = log.writer().unwrap();
     // Never touched, and so never really there.
     let message = vec![0; MAX_MESSAGE + 1];
@@ -281,7 +281,7 @@ fn a_message_above_the_limit_is_refused_and_nothing_of_it_stays() {
 
 #[test]
 fn after_the_last_segment_there_is_none() {
-    let (scratch, log) = new_log(&CreateOptions::new().segment_size(100));
+    let (scratch, log) = new_log(&CreateOptions::classic().segment_size(100));
     scratch.write("metastore", &in_order(log.order(), &[u32::MAX, 100, 1, MAGIC]));
     let writer = scratch.open().writer().unwrap();
     assert_eq!(writer.append(&[b'x'; 200], at(1)).unwrap(), RecordId::new(u32::MAX, 1));
@@ -294,7 +294,7 @@ fn after_the_last_segment_there_is_none() {
 
 #[test]
 fn a_running_writer_follows_a_new_segment_size() {
-    let (_scratch, log) = new_log(&CreateOptions::new());
+    let (_scratch, log) = new_log(&CreateOptions::classic());
     let writer = log.writer().unwrap();
     writer.append(&[0; 500], at(1)).unwrap();
     log.set_segment_size(300).unwrap();
@@ -307,7 +307,7 @@ fn a_running_writer_follows_a_new_segment_size() {
 
 #[test]
 fn a_second_exclusive_writer_is_told_that_there_is_one() {
-    let (_scratch, log) = new_log(&CreateOptions::new().segment_size(100));
+    let (_scratch, log) = new_log(&CreateOptions::classic().segment_size(100));
     let options = WriterOptions::new().exclusive(true);
     let writer = log.writer_with(&options).unwrap();
     for n in 0..5 {
@@ -378,7 +378,7 @@ fn a_cut_record_in_the_buffer_is_kept_aside_and_the_whole_ones_are_flushed() {
 
 #[test]
 fn buffered_records_are_seen_after_a_flush_and_not_before() {
-    let (scratch, log) = new_log(&CreateOptions::new());
+    let (scratch, log) = new_log(&CreateOptions::classic());
     let writer = log.writer_with(&WriterOptions::new().buffer(1000)).unwrap();
     let id = writer.append(b"gathered", at(1)).unwrap();
     assert_eq!(read_all(&log).records, []);
@@ -402,7 +402,7 @@ fn buffered_records_are_seen_after_a_flush_and_not_before() {
 
 #[test]
 fn dropping_a_buffered_writer_flushes() {
-    let (_scratch, log) = new_log(&CreateOptions::new());
+    let (_scratch, log) = new_log(&CreateOptions::classic());
     log.writer_with(&WriterOptions::new().buffer(1000)).unwrap().append(b"gathered", at(1)).unwrap();
     assert_eq!(read_all(&log).payloads(), [b"gathered"]);
 }
@@ -411,7 +411,7 @@ fn dropping_a_buffered_writer_flushes() {
 fn a_record_larger_than_the_buffer_does_not_overwrite_what_is_in_it() {
     // libjlog writes it at the offset from before the flush, over the records just flushed.
     for order in Order::both() {
-        let (_scratch, log) = new_log(&CreateOptions::new().order(order));
+        let (_scratch, log) = new_log(&CreateOptions::classic().order(order));
         let writer = log.writer_with(&WriterOptions::new().buffer(200)).unwrap();
         let large = vec![b'L'; 1000];
         let messages: Vec<&[u8]> =
@@ -427,7 +427,7 @@ fn a_record_larger_than_the_buffer_does_not_overwrite_what_is_in_it() {
 
 #[test]
 fn a_buffer_may_grow_a_segment_beyond_its_limit_and_loses_nothing() {
-    let (_scratch, log) = new_log(&CreateOptions::new().segment_size(1000));
+    let (_scratch, log) = new_log(&CreateOptions::classic().segment_size(1000));
     let writer = log.writer_with(&WriterOptions::new().buffer(500)).unwrap();
     let ids: Vec<_> = (0..40).map(|n| writer.append(&[n as u8; 100], at(n)).unwrap()).collect();
     writer.close().unwrap();
@@ -631,7 +631,7 @@ fn a_log_is_made_where_nothing_is_and_nowhere_else() {
     fs::write(scratch.path(), b"a file").unwrap();
     assert_eq!(kind(scratch.path()), ErrorKind::AlreadyExists);
     fs::remove_file(scratch.path()).unwrap();
-    let nothing = CreateOptions::new().segment_size(0);
+    let nothing = CreateOptions::classic().segment_size(0);
     assert_eq!(Log::create_with(scratch.path(), &nothing).unwrap_err().kind(), ErrorKind::Invalid);
     assert!(!scratch.path().exists());
     Log::create(scratch.path()).unwrap();

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Create) -> Outcome {
     // A wrong name is found before anything is made.
     let names: Vec<_> =
         args.subscriber.iter().map(|name| Subscriber::new(name.as_bytes())).collect::<jlog::Result<_>>()?;
-    let options = CreateOptions::new()
+    let options = CreateOptions::classic()
         .segment_size(args.segment_size)
         .safety(match args.safety {
             Level::None => Safety::Unsafe,

@@ -96,7 +96,7 @@ impl Show<'_> {
 
     fn write_and_read(&mut self) -> Result<(), Failure> {
         self.act("1. A log, three subscribers that read at different paces, one writer")?;
-        let log = Log::create_with(&self.path, &CreateOptions::new().segment_size(SEGMENT))?;
+        let log = Log::create_with(&self.path, &CreateOptions::classic().segment_size(SEGMENT))?;
         let mut readers = Vec::new();
         for (name, pace) in PACES {
             let name = Subscriber::new(name)?;

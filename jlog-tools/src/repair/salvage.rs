@@ -40,7 +40,7 @@ pub(super) fn run(console: &mut Console, from: &Path, to: &Path, endian: Endian,
     let lone = from.is_file();
     require_space(&source, to)?;
     let meta = source.metastore()?;
-    let options = CreateOptions::new()
+    let options = CreateOptions::classic()
         .segment_size(meta.unit_limit)
         .safety(meta.safety)
         .compression(source.compression())

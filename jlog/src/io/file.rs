@@ -152,6 +152,19 @@ impl File {
         })
     }
 
+    /// What must never be done with a sync that failed: planted, to show that the tests notice.
+    pub(crate) fn sync_again(&self) -> Result<()> {
+        self.failed.store(false, Ordering::Release);
+        self.sync()
+    }
+
+    /// Makes the next read show what is on the disk, not what the kernel remembers: after a sync that failed the two
+    /// differ. What was written and not synced is synced first.
+    pub fn drop_cache(&self) -> Result<()> {
+        self.sync()?;
+        self.raw.drop_cache().map_err(|e| Error::io("drop what is cached of it", &self.path, e))
+    }
+
     /// The size in bytes.
     pub fn size(&self) -> Result<u64> {
         self.raw.size().map_err(|e| Error::io("ask for its size", &self.path, e))

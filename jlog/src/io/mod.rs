@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::time::Duration;
 
 pub use file::{File, LockGuard, Map};
 pub use os::OsDisk;
@@ -77,6 +78,19 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The bytes that may still be written on the file system of this path.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Which run of the machine this is: another one after every boot. What was in memory then is gone.
+    fn boot(&self) -> io::Result<[u8; 16]>;
+    /// Sixteen random bytes: the identity of a new log.
+    fn random(&self) -> io::Result<[u8; 16]>;
+    /// Watches the files of a directory; `None` where that cannot be done, and one has to look from time to time.
+    fn watch(&self, dir: &Path) -> io::Result<Option<Box<dyn RawWatch>>>;
+}
+
+/// A watch over a directory: see [`Disk::watch`].
+pub trait RawWatch: Debug + Send + Sync {
+    /// Waits until a file in the directory was written, made, renamed or removed since the watch began or the last
+    /// wait ended, at most for this long. False if nothing was.
+    fn wait(&self, at_most: Duration) -> io::Result<bool>;
 }
 
 /// An open file: one system call a method, with all that a system call may do: transfer less than asked, be interrupted.
@@ -89,6 +103,9 @@ pub trait RawFile: Debug + Send + Sync {
     fn pwritev(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Makes the data durable, and the size where it changed (fdatasync).
     fn sync(&self) -> io::Result<()>;
+    /// Forgets what the kernel keeps in memory of this file and has written, or believes it has: the next read shows
+    /// what is on the disk. Call it after a sync.
+    fn drop_cache(&self) -> io::Result<()>;
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
     /// Cuts or extends with zeros.

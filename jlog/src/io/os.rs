@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IoSlice, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSlice, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, PosixFadviseAdvice, fcntl, posix_fadvise};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::{Disk, Open, PathInfo, PathKind, RawFile, RawMap};
+use super::{Disk, Open, PathInfo, PathKind, RawFile, RawMap, RawWatch};
 
 /// The disk of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,6 +86,56 @@ impl Disk for OsDisk {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         fs2::available_space(path)
     }
+
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
+        Ok(id.to_be_bytes())
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Option<Box<dyn RawWatch>>> {
+        let inotify = match Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK) {
+            Ok(inotify) => inotify,
+            // A user may have a limited number of watches: whoever gets none looks from time to time.
+            Err(nix::Error::EMFILE | nix::Error::ENOSPC | nix::Error::ENOSYS) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let wanted = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE;
+        match inotify.add_watch(dir, wanted) {
+            Ok(_) => Ok(Some(Box::new(OsWatch(inotify)))),
+            Err(nix::Error::ENOSPC | nix::Error::ENOSYS) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OsWatch(Inotify);
+
+impl RawWatch for OsWatch {
+    fn wait(&self, at_most: Duration) -> io::Result<bool> {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let at_most = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
+        match poll(&mut ready, at_most) {
+            Ok(0) | Err(nix::Error::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // All that is there at once: one look at the log answers for many events.
+        while !self.0.read_events().unwrap_or_default().is_empty() {}
+        Ok(true)
+    }
 }
 
 #[derive(Debug)]
@@ -112,6 +165,10 @@ impl RawFile for OsFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(posix_fadvise(&self.0, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
     }
 
     fn size(&self) -> io::Result<u64> {

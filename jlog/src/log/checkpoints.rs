@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use super::checked::unmake;
 use super::names::{Listing, METASTORE, Subscriber, checkpoint_path};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId};
 use crate::io::{File, Open};
+use crate::record::checked::{Features, u32_at};
 use crate::record::classic::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
+use crate::record::slots::{self, Held, SLOT, Slot};
 
 /// How many subscribers still want a segment: see [`Log::pending_readers`](crate::Log::pending_readers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,61 @@ pub(crate) enum Stored {
     Short(u64),
 }
 
+/// A checkpoint file of a checksummed log has three slots: two that are written in turn and synced, and one for moves
+/// that need not be on the disk at once, which is never the only one to hold a value.
+const SYNCED_SLOTS: usize = 2;
+const UNSYNCED_SLOT: usize = 2;
+pub(crate) const CHECKED_LEN: usize = 3 * SLOT;
+
+/// The value of a slot: a segment, a marker.
+fn value(id: RecordId) -> [u8; 8] {
+    let mut value = [0; 8];
+    value[..4].copy_from_slice(&id.segment.0.to_le_bytes());
+    value[4..].copy_from_slice(&id.marker.0.to_le_bytes());
+    value
+}
+
+fn of_value(value: &[u8]) -> RecordId {
+    RecordId::new(u32_at(value, 0), u32_at(value, 4))
+}
+
+/// The newest sound slot of a checkpoint file of this log.
+fn newest(log: &Shared, bytes: &[u8], path: &Path) -> Result<Option<Slot>> {
+    match slots::decode(slots::Kind::Checkpoint, bytes) {
+        Held::Newest(slot, _) if slot.log == log.identity() => Ok(Some(slot)),
+        Held::Newest(..) | Held::Nothing => Ok(None),
+        Held::Newer(why) => Err(Error::new(ErrorKind::Unsupported, "read the checkpoint", why).at(path)),
+    }
+}
+
+fn read_checked(log: &Shared, file: &File, path: &Path) -> Result<Stored> {
+    let mut got = 0;
+    // A slot may be written at this moment: what is not whole is looked at again.
+    for _ in 0..8 {
+        let mut bytes = [0; CHECKED_LEN];
+        got = file.pread_up_to(&mut bytes, 0)?;
+        if let Some(slot) = newest(log, &bytes[..got], path)? {
+            return Ok(Stored::At(of_value(&slot.value), file.size()?));
+        }
+    }
+    Ok(Stored::Short(got as u64))
+}
+
+/// The whole file of a new checkpoint of a checksummed log.
+pub(crate) fn checked_file(log: &Shared, id: RecordId, generation: u64) -> Vec<u8> {
+    let mut bytes = vec![0; CHECKED_LEN];
+    let slot =
+        slots::encode(slots::Kind::Checkpoint, log.identity(), generation, Features::default(), &value(id));
+    bytes[..SLOT].copy_from_slice(&slot);
+    bytes
+}
+
 /// Reads a checkpoint without a lock: it may change at any time, so it is read until it reads the same twice.
 pub(crate) fn read(log: &Shared, path: &Path) -> Result<Stored> {
+    if log.checked().is_some() {
+        let file = File::open_existing(&**log.disk(), path, Open::Read)?;
+        return file.map_or(Ok(Stored::Nobody), |file| read_checked(log, &file, path));
+    }
     let Some(file) = File::open_existing(&**log.disk(), path, Open::Read)? else { return Ok(Stored::Nobody) };
     let mut before = [0; CHECKPOINT_LEN];
     let mut got = file.pread_up_to(&mut before, 0)?;
@@ -54,11 +110,21 @@ pub(crate) fn of(log: &Shared, subscriber: &Subscriber) -> Result<RecordId> {
     match read(log, &path)? {
         Stored::At(id, _) => Ok(id),
         Stored::Nobody => Err(unknown(log, subscriber)),
-        Stored::Short(len) => {
-            let what = format!("it has {len} bytes, a checkpoint has {CHECKPOINT_LEN}");
-            Err(Error::damaged("read the checkpoint", &path, 0, what))
-        }
+        Stored::Short(len) => Err(Error::damaged("read the checkpoint", &path, 0, unreadable(log, len))),
     }
+}
+
+/// The bytes that a checkpoint's file has.
+pub(crate) fn file_len(log: &Shared) -> u64 {
+    (if log.checked().is_some() { CHECKED_LEN } else { CHECKPOINT_LEN }) as u64
+}
+
+/// What is wrong with a checkpoint file of so many bytes that holds none.
+pub(crate) fn unreadable(log: &Shared, len: u64) -> String {
+    if log.checked().is_some() {
+        return "none of its slots holds a sound checkpoint of this log".to_owned();
+    }
+    format!("it has {len} bytes, a checkpoint has {CHECKPOINT_LEN}")
 }
 
 pub(crate) fn unknown(log: &Shared, subscriber: &Subscriber) -> Error {
@@ -78,7 +144,11 @@ pub(crate) fn create(log: &Shared, subscriber: &Subscriber, at: RecordId, mode: 
     };
     let written = (|| {
         let _lock = file.lock()?;
-        file.pwrite(&encode_checkpoint(at, log.codec().order), 0)?;
+        if log.checked().is_some() {
+            file.pwrite(&checked_file(log, at, 1), 0)?;
+        } else {
+            file.pwrite(&encode_checkpoint(at, log.codec().order), 0)?;
+        }
         file.sync()?;
         sync_names(log)
     })();
@@ -96,8 +166,11 @@ fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<Rec
     let Some(file) = File::open_existing(&**log.disk(), &path, Open::ReadWrite)? else {
         return Err(unknown(log, subscriber));
     };
-    let order = log.codec().order;
     let _lock = file.lock()?;
+    if log.checked().is_some() {
+        return set_checked(log, &file, to);
+    }
+    let order = log.codec().order;
     let mut bytes = [0; CHECKPOINT_LEN];
     let got = file.pread_up_to(&mut bytes, 0)?;
     let from = decode_checkpoint(&bytes[..got], order);
@@ -106,6 +179,34 @@ fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<Rec
     file.pwrite(&encode_checkpoint(to, order), 0)?;
     let leaves = from.is_some_and(|from| from.segment < to.segment);
     if leaves || log.metastore()?.safety == Safety::Safe {
+        file.sync()?;
+    }
+    Ok(from)
+}
+
+/// The same in a checksummed log, under the checkpoint's lock. Works on a full disk: the file has all its bytes.
+fn set_checked(log: &Shared, file: &File, to: RecordId) -> Result<Option<RecordId>> {
+    let mut bytes = [0; CHECKED_LEN];
+    let got = file.pread_up_to(&mut bytes, 0)?;
+    let now = newest(log, &bytes[..got], file.path())?;
+    let from = now.as_ref().map(|slot| of_value(&slot.value));
+    let generation = now.as_ref().map_or(1, |slot| slot.generation.saturating_add(1));
+
+    let leaves = from.is_none_or(|from| from.segment != to.segment);
+    let synced = leaves || log.settings().durability.is_synced();
+    // Not over the newest of the two that were synced; what stands in the third may never have reached the disk.
+    let slot = if synced {
+        match slots::decode(slots::Kind::Checkpoint, &bytes[..got.min(SYNCED_SLOTS * SLOT)]) {
+            Held::Newest(slot, _) => (slot.number + 1) % SYNCED_SLOTS,
+            _ => 0,
+        }
+    } else {
+        UNSYNCED_SLOT
+    };
+    let slot_bytes =
+        slots::encode(slots::Kind::Checkpoint, log.identity(), generation, Features::default(), &value(to));
+    file.pwrite(&slot_bytes, (slot * SLOT) as u64)?;
+    if synced {
         file.sync()?;
     }
     Ok(from)
@@ -168,11 +269,16 @@ pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<
         sync_checkpoints(log, &listing)?;
     }
 
+    let keep_spare = log.settings().durability.is_synced();
     let mut removed = Vec::new();
     for id in unwanted {
         // The index first: without its data it would be a stray that nothing explains.
-        for path in [log.index_path(id), log.data_path(id)] {
-            match log.disk().remove(&path) {
+        for (path, is_data) in [(log.index_path(id), false), (log.data_path(id), true)] {
+            let removed = match log.checked() {
+                Some(_) if is_data => unmake(&**log.disk(), log.dir(), &path, keep_spare),
+                _ => log.disk().remove(&path),
+            };
+            match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io("remove a segment that all have read", &path, error));
                 }
@@ -181,6 +287,7 @@ pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<
         }
         removed.push(id);
     }
+    log.metrics().removed(removed.len() as u64);
     Ok(removed)
 }
 

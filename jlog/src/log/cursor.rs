@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::gap::{Gap, GapKind};
-use super::shared::Shared;
+use super::shared::{Shared, Sight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::record::Compression;
-use crate::record::scan::{Ending, Found, Hole, Step, Walk};
+use crate::record::walk::{Ending, Found, Hole, HoleKind, Step, Walk};
 use crate::segment::SegmentSource;
 
 /// A record, lent until the next one is read.
@@ -59,8 +59,9 @@ pub struct Cursor {
     log: Arc<Shared>,
     segment: SegmentId,
     walk: Option<Walk<SegmentSource>>,
-    compression: Compression,
-    header_len: u64,
+    sight: Sight,
+    /// Whether messages are stored as they are, so that most can be lent as they come.
+    plain: bool,
     /// Records up to this marker of the segment that the cursor starts in are passed over.
     skip: Marker,
     last: Option<RecordId>,
@@ -85,11 +86,11 @@ enum Ahead {
 impl Cursor {
     /// Starts behind `after`: the next record is the first one with a greater id.
     pub(crate) fn new(log: Arc<Shared>, after: RecordId) -> Cursor {
-        let codec = log.codec();
+        let plain = log.checked().is_some() || log.codec().compression() == Compression::None;
         Cursor {
             log,
-            compression: codec.compression(),
-            header_len: codec.header_len() as u64,
+            sight: Sight::Acknowledged,
+            plain,
             segment: after.segment,
             walk: None,
             skip: after.marker,
@@ -166,7 +167,7 @@ impl Cursor {
     fn quick(&mut self, last: RecordId) -> Option<Found> {
         let walk = self.walk.as_mut()?;
         // Where the segment's own end, or the start behind the checkpoint, is near, the long way is as good.
-        let plain = self.met.is_none() && self.held.is_none() && self.compression == Compression::None;
+        let plain = self.met.is_none() && self.held.is_none() && self.plain;
         if !plain
             || walk.marker() < self.skip.0
             || self.segment >= last.segment && walk.marker() >= last.marker.0
@@ -253,6 +254,7 @@ impl Cursor {
     }
 
     fn meet(&mut self, gap: Gap) {
+        self.log.metrics().gap();
         self.met = Some(gap);
         if self.on_damage == OnDamage::Skip {
             self.skip_gap();
@@ -285,35 +287,47 @@ impl Cursor {
 
     /// Opens the segment the cursor is in, if it is there.
     pub(crate) fn enter(&mut self) -> Result<bool> {
-        // Asked before the file is opened: what is finished then stays as it is.
-        let sealed = self.log.is_sealed(self.segment)?;
-        let Some(source) = self.log.segment(self.segment)? else { return Ok(false) };
-        self.walk = Some(source.walk(sealed)?);
+        let Some(mut walk) = self.log.walk(self.segment, self.sight)? else { return Ok(false) };
+        // A finished checksummed segment has an index, whose checksum holds: not all of it need be walked.
+        if self.skip > Marker(0)
+            && self.log.checked().is_some()
+            && walk.is_sealed()
+            && let Some(entry) =
+                self.log.read_index(self.segment)?.and_then(|index| index.before(self.skip.0 + 1))
+        {
+            walk.resume(entry.offset, entry.marker);
+        }
+        self.walk = Some(walk);
         Ok(true)
+    }
+
+    /// Whether records are seen that are written but not yet on the disk, in a log that syncs before it acknowledges.
+    /// A power cut may take them back. The default is no.
+    pub fn see_unsynced(&mut self, see: bool) {
+        self.sight = if see { Sight::Written } else { Sight::Acknowledged };
     }
 
     /// The walk has come to the end of what it knew of: `None` if there is more to walk now.
     fn at_end(&mut self, ending: Ending) -> Result<Option<Ahead>> {
-        let sealed = self.log.is_sealed(self.segment)?;
         let Some(walk) = &mut self.walk else { return Ok(None) };
-        let size = walk.source().data().size()?;
-        if walk.end() != size || walk.is_sealed() != sealed {
-            walk.refresh(size, sealed);
+        let extent = self.log.extent(self.segment, walk.source().data(), self.sight)?;
+        if walk.extent() != extent {
+            walk.refresh(extent);
             return Ok(None);
         }
 
-        if !sealed {
+        if !extent.sealed {
             self.tail = match ending {
                 Ending::Clean => Tail::Clean,
-                Ending::Torn { from } => {
-                    // A writer may put other bytes in the place of these: next time they are read again.
-                    walk.refresh(size, sealed);
-                    Tail::Torn { from }
-                }
+                Ending::Torn { from } => Tail::Torn { from },
             };
+            // A writer may put other bytes in the place of these: next time they are read again.
+            if ending != Ending::Clean || self.log.checked().is_some() {
+                walk.refresh(extent);
+            }
             return Ok(Some(Ahead::End));
         }
-        let empty = size == 0;
+        let empty = extent.end == 0;
         let gap = Gap {
             kind: GapKind::Empty,
             segment: self.segment,
@@ -379,7 +393,12 @@ impl Cursor {
         let after =
             (hole.after > 0).then_some(RecordId { segment: self.segment, marker: Marker(hole.after) });
         Gap {
-            kind: GapKind::Damage,
+            kind: match hole.kind {
+                HoleKind::Bytes | HoleKind::Payload | HoleKind::Beginning => GapKind::Damage,
+                HoleKind::Foreign => GapKind::Foreign,
+                HoleKind::CutShort => GapKind::CutShort,
+                HoleKind::Repaired => GapKind::Repaired,
+            },
             segment: self.segment,
             through: self.segment,
             from: hole.from,
@@ -403,14 +422,14 @@ impl Cursor {
                 "the file was cut meanwhile",
             ));
         }
-        let compression = self.compression;
+        let compression = found.compression;
         if compression == Compression::None {
             return Ok(None);
         }
         if compression.decompress(stored, found.header.len, &mut self.message).is_ok() {
             return Ok(None);
         }
-        let to = found.offset + self.header_len + u64::from(found.header.stored);
+        let to = found.offset + found.span;
         let before = RecordId { segment: self.segment, marker: Marker(found.marker - 1) };
         let after = if found.marker > 1 { Some(before) } else { self.last };
         Ok(Some(Gap {
@@ -428,7 +447,8 @@ impl Cursor {
     fn lend(&mut self, found: &Found) -> Record<'_> {
         let id = RecordId { segment: self.segment, marker: Marker(found.marker) };
         self.last = Some(id);
-        let payload = match (&self.walk, self.compression) {
+        self.log.metrics().delivered(1, u64::from(found.header.len));
+        let payload = match (&self.walk, found.compression) {
             // `load`, or the quick step, has it in the block at hand.
             (Some(walk), Compression::None) => walk.at_hand(found),
             _ => &self.message,
@@ -439,7 +459,7 @@ impl Cursor {
             payload,
             doubtful: found.doubtful || self.told == Some(id),
             offset: found.offset,
-            stored_len: self.header_len + u64::from(found.header.stored),
+            stored_len: found.span,
         }
     }
 }

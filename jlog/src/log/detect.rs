@@ -1,30 +1,48 @@
 //! Which format a directory holds: from the metastore where it can be believed, else from the records.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::names::{Listing, METASTORE};
+use super::checked::control::CONTROL;
+use super::checked::settings::{FoundSettings, Settings};
+use super::names::{Listing, METASTORE, checkpoint_path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::SegmentId;
+use crate::id::{SegmentId, Timestamp};
 use crate::io::{Disk, File, Open};
 use crate::order::Order;
 use crate::record::Compression;
+use crate::record::checked::{Beginning, LogIdentity, SEGMENT_HEADER, SEGMENT_MAGIC, SegmentHeader};
 use crate::record::classic::{Codec, DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
-use crate::record::scan::{Step, Walk};
-use crate::segment::data_path;
+use crate::record::scan::ClassicWalk;
+use crate::record::slots::{self, Held};
+use crate::record::walk::Step;
+use crate::segment::{data_path, index_path};
 
-/// The metastore as it is to be understood, and what is wrong with the file.
+/// The log's format, and what is wrong with its metastore.
 #[derive(Debug, Clone)]
 pub(crate) struct Detected {
-    /// What the file says, or what the rest of the log says it should say.
-    pub(crate) meta: Metastore,
+    pub(crate) layout: Layout,
     pub(crate) problem: Option<String>,
+}
+
+/// The format, with what the metastore says, or what the rest of the log says it should say.
+#[derive(Debug, Clone)]
+pub(crate) enum Layout {
+    Classic(Metastore),
+    Checked(Settings),
+}
+
+impl Detected {
+    fn classic(meta: Metastore, problem: Option<String>) -> Detected {
+        Detected { layout: Layout::Classic(meta), problem }
+    }
 }
 
 /// As much of a segment as is looked at to tell formats apart.
 const SAMPLE: usize = 64 * 1024;
 /// A metastore is looked at up to this length.
-const MOST_META: usize = 64;
+const MOST_META: usize = 2 * slots::SLOT;
 
 /// Reads the metastore and settles what it leaves open. `order` overrides what is detected.
 pub(crate) fn detect(
@@ -34,9 +52,13 @@ pub(crate) fn detect(
     order: Option<Order>,
 ) -> Result<Detected> {
     let path = dir.join(METASTORE);
-    let Some(file) = File::open_existing(&**disk, &path, Open::Read)? else {
+    let file = File::open_existing(&**disk, &path, Open::Read)?;
+    if let Some(detected) = detect_checked(disk, dir, listing, file.as_ref())? {
+        return Ok(detected);
+    }
+    let Some(file) = file else {
         let meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
-        return Ok(Detected { meta, problem: Some("it is missing".to_owned()) });
+        return Ok(Detected::classic(meta, Some("it is missing".to_owned())));
     };
     let mut bytes = vec![0; MOST_META];
     let got = file.pread_up_to(&mut bytes, 0)?;
@@ -47,14 +69,81 @@ pub(crate) fn detect(
         found.retain(|meta| meta.order == order);
     }
     match candidates.as_deref() {
-        Ok([meta]) if meta.magic != 0 => Ok(Detected { meta: *meta, problem: None }),
+        Ok([meta]) if meta.magic != 0 => Ok(Detected::classic(*meta, None)),
         Ok(found) => settle(disk, dir, listing, order, found),
         Err(reason) => {
             let mut meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
             salvage(&mut meta, &bytes);
-            Ok(Detected { meta, problem: Some(reason.to_string()) })
+            Ok(Detected::classic(meta, Some(reason.to_string())))
         }
     }
+}
+
+/// Whether it is a checksummed log: as its metastore says, or where that is gone, its segments.
+fn detect_checked(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    listing: &Listing,
+    metastore: Option<&File>,
+) -> Result<Option<Detected>> {
+    let mut bytes = vec![0; MOST_META];
+    let got = metastore.map_or(Ok(0), |file| file.pread_up_to(&mut bytes, 0))?;
+    let bytes = &bytes[..got];
+    if let Some(file) = metastore.filter(|_| slots::could_be(slots::Kind::Metastore, bytes)) {
+        match Settings::read(file)? {
+            // The log is sound with one slot of two; the inspection says what is wrong with the other.
+            FoundSettings::Sound(settings, _) => {
+                return Ok(Some(Detected { layout: Layout::Checked(settings), problem: None }));
+            }
+            FoundSettings::Newer(why) => {
+                return Err(Error::new(ErrorKind::Unsupported, "open the log", why).at(file.path()));
+            }
+            FoundSettings::Lost => {}
+        }
+    }
+    let Some(settings) = segments_say(disk, dir, listing)? else { return Ok(None) };
+    let problem = if metastore.is_some() { "none of its slots is sound" } else { "it is missing" };
+    Ok(Some(Detected { layout: Layout::Checked(settings), problem: Some(problem.to_owned()) }))
+}
+
+/// The settings that most sound headers, of segments and of indexes, point to; or of the control file and checkpoints.
+fn segments_say(disk: &Arc<dyn Disk>, dir: &Path, listing: &Listing) -> Result<Option<Settings>> {
+    let mut seen: BTreeMap<LogIdentity, (u32, Timestamp)> = BTreeMap::new();
+    let mut looked_like = false;
+    let segments = listing.segments.iter().map(|id| (data_path(dir, *id), id));
+    let indexes = listing.indexes.iter().map(|id| (index_path(dir, *id), id));
+    for (path, id) in segments.chain(indexes) {
+        let Some(file) = File::open_existing(&**disk, &path, Open::Read)? else { continue };
+        let mut bytes = [0; SEGMENT_HEADER];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        match SegmentHeader::decode(&bytes[..got]) {
+            Beginning::Sound(header) => {
+                let (count, created) = seen.entry(header.log).or_insert((0, header.created));
+                *count += 1 + u32::from(header.segment == id.0);
+                *created = header.created.min(*created);
+            }
+            Beginning::Newer(why) => {
+                return Err(Error::new(ErrorKind::Unsupported, "open the log", why).at(&path));
+            }
+            Beginning::Damaged => looked_like |= bytes.starts_with(&SEGMENT_MAGIC),
+        }
+    }
+    if let Some((log, (_, created))) = seen.into_iter().max_by_key(|(_, (count, _))| *count) {
+        return Ok(Some(Settings { created, ..Settings::new(log) }));
+    }
+    let small = listing
+        .subscribers
+        .iter()
+        .map(|subscriber| (checkpoint_path(dir, subscriber), slots::Kind::Checkpoint));
+    for (path, kind) in small.chain([(dir.join(CONTROL), slots::Kind::Control)]) {
+        let Some(file) = File::open_existing(&**disk, &path, Open::Read)? else { continue };
+        let mut bytes = [0; 3 * slots::SLOT];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        if let Held::Newest(slot, _) = slots::decode(kind, &bytes[..got]) {
+            return Ok(Some(Settings::new(slot.log)));
+        }
+    }
+    Ok(looked_like.then(|| Settings::new(LogIdentity([0; 16]))))
 }
 
 /// The layout of one segment file by itself.
@@ -65,12 +154,22 @@ pub(crate) fn detect_segment(
     order: Option<Order>,
 ) -> Result<Detected> {
     let sample = read_sample(disk, file)?;
+    match SegmentHeader::decode(&sample) {
+        Beginning::Sound(header) => {
+            let settings = Settings { created: header.created, ..Settings::new(header.log) };
+            return Ok(Detected { layout: Layout::Checked(settings), problem: None });
+        }
+        Beginning::Newer(why) => {
+            return Err(Error::new(ErrorKind::Unsupported, "read it as a segment", why).at(file));
+        }
+        Beginning::Damaged => {}
+    }
     let Some(codec) = guess(&sample, order) else {
         let what = "it holds no record that can be recognised, in either byte order";
         return Err(Error::new(ErrorKind::NotALog, "read it as a segment", what).at(file));
     };
     let listing = Listing { segments: vec![id], ..Listing::default() };
-    Ok(Detected { meta: made_up(Some(codec), &listing, order), problem: None })
+    Ok(Detected::classic(made_up(Some(codec), &listing, order), None))
 }
 
 /// The metastore carries magic 0, which reads alike in both orders (or nothing is left): the records decide.
@@ -87,14 +186,14 @@ fn settle(
     let likely = |meta: &&Metastore| listing.segments.contains(&meta.active) || meta.active == SegmentId(0);
     let Some(meta) = agreed.or_else(|| found.iter().find(likely)).or(found.first()) else {
         let problem = Some("its fields make no sense in the byte order asked for".to_owned());
-        return Ok(Detected { meta: made_up(records, listing, order), problem });
+        return Ok(Detected::classic(made_up(records, listing, order), problem));
     };
     // A metastore without a magic is right for the logs of libjlog 1.x, whose records have none either.
     match records.map(|codec| codec.magic) {
-        None | Some(0) => Ok(Detected { meta: *meta, problem: None }),
+        None | Some(0) => Ok(Detected::classic(*meta, None)),
         Some(magic) => {
             let problem = Some(format!("it says that records carry the magic 0, but they carry {magic:08x}"));
-            Ok(Detected { meta: Metastore { magic, len: META_LEN, ..*meta }, problem })
+            Ok(Detected::classic(Metastore { magic, len: META_LEN, ..*meta }, problem))
         }
     }
 }
@@ -168,7 +267,7 @@ pub(crate) fn guess(sample: &[u8], order: Option<Order>) -> Option<Codec> {
 }
 
 fn records_in(sample: &[u8], codec: Codec) -> usize {
-    let mut walk = Walk::new(sample, codec, sample.len() as u64, false);
+    let mut walk = ClassicWalk::new(sample, codec, sample.len() as u64, false);
     let mut records = 0;
     // Reading a slice of memory cannot fail.
     while let Ok(step) = walk.step() {

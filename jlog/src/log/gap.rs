@@ -15,6 +15,14 @@ pub enum GapKind {
     Missing,
     /// A finished segment holds no bytes at all.
     Empty,
+    /// The file under a segment's name is another segment: of another log, or of this one under another number.
+    Foreign,
+    /// A finished segment ends before the one behind it says it did.
+    CutShort,
+    /// Damage that was mended: a repair has put a note in the place of the records that were lost.
+    Repaired,
+    /// Segments were removed before all had read them, because a retention policy says so.
+    Dropped,
 }
 
 /// A stretch of the log that holds no record that can be delivered.
@@ -55,6 +63,23 @@ impl fmt::Display for Gap {
                 write!(f, "segment {} is missing", self.segment)?;
             }
             GapKind::Missing => write!(f, "segments {} to {} are missing", self.segment, self.through)?,
+            GapKind::Dropped if self.segment == self.through => {
+                write!(f, "segment {} was removed unread, by the log's retention policy", self.segment)?;
+            }
+            GapKind::Dropped => write!(
+                f,
+                "segments {} to {} were removed unread, by the log's retention policy",
+                self.segment, self.through
+            )?,
+            GapKind::Foreign => write!(f, "the file of segment {} is another segment", self.segment)?,
+            GapKind::CutShort => write!(f, "segment {} is cut short at byte {}", self.segment, self.from)?,
+            GapKind::Repaired => {
+                write!(
+                    f,
+                    "segment {} bytes {}..{} were damaged, and mended by a repair",
+                    self.segment, self.from, self.to
+                )?;
+            }
             GapKind::Empty => write!(f, "segment {} is finished and yet empty", self.segment)?,
         }
         if let Some(after) = self.after {

@@ -18,18 +18,25 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use super::checked::control::CONTROL;
+use super::checked::index::{self, Made};
+use super::checked::settings::{FoundSettings, Settings};
 use super::checkpoints::{self, Stored};
+use super::kept::each_chunk;
 use super::names::{Listing, METASTORE, PRE_COMMIT, Subscriber, checkpoint_path};
 use super::pre_commit::{Contents, dissect};
-use super::shared::Shared;
-use super::{Log, cursor::Tail};
+use super::shared::{Shared, Sight};
+use super::{Format, Log, cursor::Tail};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::io::{File, Open};
 use crate::order::Order;
 use crate::record::Compression;
-use crate::record::classic::{CHECKPOINT_LEN, Codec, Metastore, PRE_COMMIT_POINTER};
-use crate::record::scan::{Ending, Found, Hole, Step, Walk};
+use crate::record::checked::LogIdentity;
+use crate::record::classic::{Codec, Metastore, PRE_COMMIT_POINTER};
+use crate::record::index::Index;
+use crate::record::scan::ClassicWalk;
+use crate::record::walk::{Ending, Extent, Found, Hole, HoleKind, Step, Walk};
 use crate::segment::{IndexCheck, IndexDetails, IndexState, SegmentSource};
 
 /// What kind of thing a finding is about.
@@ -50,6 +57,10 @@ pub enum FindingKind {
     Checkpoint,
     /// The pre_commit buffer holds what is no whole record, or its pointer is wrong.
     PreCommit,
+    /// Damage that a repair has mended; readers are told how many messages are lost. Not a problem any more.
+    Repaired,
+    /// The control file of a checksummed log cannot be read. The next writer makes it anew: not a problem.
+    Control,
     /// A file that is not a log's. Not a problem.
     Stray,
     /// A file belongs to another user than the directory: processes of that user may be locked out. Not a problem yet.
@@ -66,6 +77,8 @@ impl fmt::Display for FindingKind {
             FindingKind::Index => "index",
             FindingKind::Checkpoint => "checkpoint",
             FindingKind::PreCommit => "pre_commit",
+            FindingKind::Repaired => "repaired",
+            FindingKind::Control => "control",
             FindingKind::Stray => "stray",
             FindingKind::Owner => "owner",
         })
@@ -110,9 +123,12 @@ impl Finding {
         }
     }
 
-    /// Whether something is wrong: all but strays and owners.
+    /// Whether something is wrong: all but what was repaired, strays, owners, and the control file.
     pub fn is_problem(&self) -> bool {
-        !matches!(self.kind, FindingKind::Stray | FindingKind::Owner)
+        !matches!(
+            self.kind,
+            FindingKind::Repaired | FindingKind::Control | FindingKind::Stray | FindingKind::Owner
+        )
     }
 
     /// Whether the log is damaged by it: all problems but a torn end.
@@ -126,8 +142,10 @@ impl Finding {
 pub struct SegmentReport {
     /// Its number.
     pub id: SegmentId,
-    /// The size of its data file.
+    /// The bytes of it that are in use: a checksummed segment is made with room for what will be written.
     pub bytes: u64,
+    /// The size of its data file.
+    pub file_bytes: u64,
     /// How many messages can be read from it.
     pub messages: u64,
     /// The marker of its last message; greater than `messages` where some are lost.
@@ -186,6 +204,10 @@ pub struct PreCommitReport {
 pub struct Inspection {
     /// Where it lies.
     pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// Which log it is, if it is a checksummed one.
+    pub identity: Option<LogIdentity>,
     /// Whether it is one segment file by itself.
     pub lone_segment: bool,
     /// Its byte order.
@@ -270,7 +292,7 @@ pub fn buffered(log: &Log) -> Result<Vec<Buffered>> {
     let codec = log.shared.codec();
     let contents = read_pre_commit(&log.shared)?.map(|(contents, _)| contents).unwrap_or_default();
     let bytes = &contents.bytes[..];
-    let mut walk = Walk::new(bytes, codec, bytes.len() as u64, true);
+    let mut walk = ClassicWalk::new(bytes, codec, bytes.len() as u64, true);
     let mut messages = Vec::new();
     while let Step::Record(found) = walk.step()? {
         let mut payload = Vec::new();
@@ -284,7 +306,7 @@ pub fn buffered(log: &Log) -> Result<Vec<Buffered>> {
 
 /// The pre_commit file taken apart, and its size; `None` if there is none.
 pub(crate) fn read_pre_commit(log: &Shared) -> Result<Option<(Contents, u64)>> {
-    if log.is_lone() {
+    if log.is_lone() || log.checked().is_some() {
         return Ok(None);
     }
     let path = log.dir().join(PRE_COMMIT);
@@ -324,6 +346,98 @@ struct Survey<'a> {
     pre_commit: PreCommitReport,
     tail: Tail,
     message: Vec<u8>,
+}
+
+/// Bytes that may be a write under way are looked at again so many times.
+const PATIENCE: u32 = 3;
+
+/// What is known of a segment's index along the walk.
+enum IndexWatch {
+    Classic(IndexCheck),
+    /// The index that the records make.
+    Checked(Option<Index>),
+}
+
+impl IndexWatch {
+    fn open(log: &Shared, id: SegmentId) -> Result<IndexWatch> {
+        if log.checked().is_some() {
+            return Ok(IndexWatch::Checked(log.header(id)?.map(Index::new)));
+        }
+        Ok(IndexWatch::Classic(IndexCheck::open(&**log.disk(), &log.index_path(id), log.codec())?))
+    }
+
+    fn record(&mut self, walk: &Walk<SegmentSource>, found: &Found) -> Result<()> {
+        match self {
+            IndexWatch::Classic(check) => check.record(u64::from(found.marker) - 1, found.offset),
+            IndexWatch::Checked(None) => Ok(()),
+            IndexWatch::Checked(Some(index)) => {
+                // Within a batch nothing begins that an index tells of.
+                if walk.is_between_commits() {
+                    index.commit(found.header.time, walk.position(), walk.marker());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn hole(&mut self, walk: &Walk<SegmentSource>, hole: &Hole) {
+        if let IndexWatch::Checked(Some(index)) = self
+            && walk.is_between_commits()
+        {
+            index.commit(Timestamp::default(), hole.to.max(index.end), walk.marker());
+        }
+    }
+
+    fn finish(
+        self,
+        log: &Shared,
+        id: SegmentId,
+        walk: &Walk<SegmentSource>,
+        sound: bool,
+    ) -> Result<(IndexDetails, String)> {
+        match self {
+            IndexWatch::Classic(check) => {
+                check.finish(u64::from(walk.marker()), walk.end(), walk.is_sealed())
+            }
+            IndexWatch::Checked(made) => {
+                let missing = IndexDetails { entries: 0, closed: false, state: IndexState::Missing };
+                let Some(mut index) = made else { return Ok((missing, String::new())) };
+                (index.end, index.last_marker) = (walk.position(), walk.marker());
+                let made = Made { index, damaged: !sound, sealed: walk.is_sealed() };
+                let details = index::compare(log, id, &made)?;
+                let what = match details.state {
+                    IndexState::Damaged => "its checksum does not hold",
+                    _ => "it says other than the segment",
+                };
+                Ok((details, what.to_owned()))
+            }
+        }
+    }
+}
+
+/// The end of the bytes from `from` on that are not all zeros.
+fn used_up_to(walk: &Walk<SegmentSource>, from: u64) -> Result<u64> {
+    let mut end = from;
+    each_chunk(walk.source().data(), from, u64::MAX, &mut |chunk, at| {
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        Ok(())
+    })?;
+    Ok(end)
+}
+
+fn hole_detail(kind: HoleKind) -> &'static str {
+    match kind {
+        HoleKind::Bytes => "these bytes hold no record that can be believed",
+        HoleKind::Payload => "the message's checksum does not hold",
+        HoleKind::Beginning => "the segment's header is damaged; its records are not",
+        HoleKind::Foreign => {
+            "the file is another segment: of another log, or of this one under another number"
+        }
+        HoleKind::CutShort => "the segment ends here, and the next one says it did not",
+        HoleKind::Repaired => "a repair has put a note in the place of damage",
+    }
 }
 
 /// Progress is told of about this often.
@@ -387,6 +501,10 @@ impl<'a> Survey<'a> {
         };
         if let Some(problem) = self.log.metastore_problem() {
             found(problem.to_owned());
+        } else if let Some(half) = half_sound(self.log) {
+            found(half);
+        } else if self.log.checked().is_some() {
+            // Nothing in it says which segment is active.
         } else if self.active > metastore.active {
             found(format!("it names {} as the active segment, though {} is", metastore.active, self.active));
         } else if let Some(last) = last.filter(|last| last.next().is_some_and(|next| next < metastore.active))
@@ -411,14 +529,16 @@ impl<'a> Survey<'a> {
     }
 
     fn segment(&mut self, id: SegmentId) -> Result<()> {
-        let sealed = id < self.active;
         // Pruned since the directory was listed.
-        let Some(source) = self.log.segment(id)? else { return Ok(()) };
-        let mut walk = source.walk(sealed)?;
-        let mut index = IndexCheck::open(&**self.log.disk(), &self.log.index_path(id), self.log.codec())?;
+        let Some(mut walk) = self.log.walk(id, Sight::Written)? else { return Ok(()) };
+        let sealed = walk.is_sealed();
+        self.add_evidence(id, &mut walk);
+        let mut index = IndexWatch::open(self.log, id)?;
+        let mut patience = PATIENCE;
         let mut report = SegmentReport {
             id,
             bytes: 0,
+            file_bytes: 0,
             messages: 0,
             last_marker: Marker(0),
             sealed,
@@ -432,21 +552,26 @@ impl<'a> Survey<'a> {
         let ending = loop {
             match walk.step()? {
                 Step::Record(found) => {
-                    index.record(u64::from(found.marker) - 1, found.offset)?;
+                    index.record(&walk, &found)?;
                     let id = RecordId { segment: id, marker: Marker(found.marker) };
                     doubtful = found.doubtful.then_some(id);
                     self.record(&mut walk, &found, &mut report)?;
                 }
                 Step::Hole(hole) => {
-                    report.sound = false;
+                    report.sound &= hole.kind == HoleKind::Repaired;
+                    index.hole(&walk, &hole);
                     self.hole(id, &hole, doubtful.take());
                 }
                 Step::End(ending) => {
                     // A live writer may have been in the middle of a write: look again before calling it torn.
-                    let size = walk.source().data().size()?;
-                    if !sealed && size > walk.end() && ending != Ending::Clean {
-                        walk.refresh(size, sealed);
-                        continue;
+                    if !sealed && ending != Ending::Clean && patience > 0 {
+                        let extent = self.log.extent(id, walk.source().data(), Sight::Written)?;
+                        if extent.end > walk.end() || extent.settled {
+                            patience -= 1;
+                            walk.refresh(extent);
+                            self.add_evidence(id, &mut walk);
+                            continue;
+                        }
                     }
                     break ending;
                 }
@@ -454,18 +579,20 @@ impl<'a> Survey<'a> {
             self.tell(walk.position())?;
         };
 
-        report.bytes = walk.end();
+        report.file_bytes = walk.source().data().size()?;
+        report.bytes = if self.log.checked().is_some() { walk.position() } else { walk.end() };
         report.last_marker = Marker(walk.marker());
-        if sealed && walk.end() == 0 {
+        if sealed && walk.end() == 0 && self.log.checked().is_none() {
             report.sound = false;
             let finding =
                 Finding::new(FindingKind::Missing, id.to_string(), "the segment is finished and yet empty");
             self.findings.push(Finding { segment: Some(id), after: self.last, ..finding });
         }
         if let Ending::Torn { from } = ending {
-            self.torn(id, from, walk.end());
+            let to = if self.log.checked().is_some() { used_up_to(&walk, from)? } else { walk.end() };
+            self.torn(id, from, to);
         }
-        let (details, wrong) = index.finish(u64::from(walk.marker()), walk.end(), sealed)?;
+        let (details, wrong) = index.finish(self.log, id, &walk, report.sound)?;
         if matches!(details.state, IndexState::Stale | IndexState::Damaged) {
             let finding = Finding::new(FindingKind::Index, format!("{id}.idx"), wrong);
             let to = self.log.disk().info(&self.log.index_path(id), false).map_or(0, |info| info.len);
@@ -477,18 +604,30 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
+    /// What a subscriber has read was on the disk, in a log that syncs before it shows.
+    fn add_evidence(&self, id: SegmentId, walk: &mut Walk<SegmentSource>) {
+        if self.log.checked().is_none() || !self.log.settings().durability.is_synced() {
+            return;
+        }
+        let checkpoints = self.followers.iter().filter_map(|follower| follower.report.checkpoint);
+        let read = checkpoints.filter(|at| at.segment == id).map(|at| at.marker.0).max().unwrap_or(0);
+        let extent = walk.extent();
+        if read > extent.proven_marker {
+            walk.refresh(Extent { proven_marker: read, ..extent });
+        }
+    }
+
     fn record(
         &mut self,
         walk: &mut Walk<SegmentSource>,
         found: &Found,
         report: &mut SegmentReport,
     ) -> Result<()> {
-        let codec = self.log.codec();
         let id = RecordId { segment: report.id, marker: Marker(found.marker) };
-        let len = codec.header_len() as u64 + u64::from(found.header.stored);
-        if codec.compression() != Compression::None {
+        let len = found.span;
+        if found.compression != Compression::None {
             let stored = walk.stored(found)?;
-            if let Err(why) = codec.compression().decompress(stored, found.header.len, &mut self.message) {
+            if let Err(why) = found.compression.decompress(stored, found.header.len, &mut self.message) {
                 report.sound = false;
                 let finding = Finding::new(FindingKind::Damage, report.id.to_string(), why);
                 self.findings.push(Finding {
@@ -534,6 +673,8 @@ impl<'a> Survey<'a> {
 
     fn hole(&mut self, id: SegmentId, hole: &Hole, doubtful: Option<RecordId>) {
         let mut detail = match (hole.starts_with_header, hole.after) {
+            _ if hole.kind != HoleKind::Bytes => hole_detail(hole.kind).to_owned(),
+            _ if self.log.checked().is_some() => "these bytes were on the disk and are damaged".to_owned(),
             (true, _) => "the record that begins here has a wrong length, or is cut short".to_owned(),
             (false, 0) => "no valid record header at the start of the segment".to_owned(),
             (false, after) => {
@@ -544,7 +685,8 @@ impl<'a> Survey<'a> {
         if let Some(id) = doubtful {
             detail.push_str(&format!("; nothing proves the length of {id} before it"));
         }
-        let finding = Finding::new(FindingKind::Damage, id.to_string(), detail);
+        let kind = if hole.kind == HoleKind::Repaired { FindingKind::Repaired } else { FindingKind::Damage };
+        let finding = Finding::new(kind, id.to_string(), detail);
         self.findings.push(Finding {
             segment: Some(id),
             from: hole.from,
@@ -589,18 +731,13 @@ impl<'a> Survey<'a> {
             match checkpoints::read(self.log, &path)? {
                 Stored::Nobody => {}
                 Stored::Short(len) => {
-                    found(
-                        len,
-                        format!(
-                            "subscriber \"{name}\": it has {len} bytes, a checkpoint has {CHECKPOINT_LEN}"
-                        ),
-                    );
+                    found(len, format!("subscriber \"{name}\": {}", checkpoints::unreadable(self.log, len)));
                 }
                 Stored::At(id, len) => {
-                    if len != CHECKPOINT_LEN as u64 {
-                        let what = format!(
-                            "subscriber \"{name}\": it has {len} bytes, a checkpoint has {CHECKPOINT_LEN}"
-                        );
+                    let right = checkpoints::file_len(self.log);
+                    if len != right {
+                        let what =
+                            format!("subscriber \"{name}\": it has {len} bytes, a checkpoint has {right}");
                         found(len, what);
                     }
                     if let Some(why) = misplaced(id, &self.segments, self.active) {
@@ -650,6 +787,19 @@ impl<'a> Survey<'a> {
             let finding =
                 Finding::new(FindingKind::Stray, format!("{id}.idx"), "an index without its segment");
             self.findings.push(Finding { segment: Some(*id), ..finding });
+        }
+        let classic = self.log.checked().is_none();
+        for (there, name, theirs) in
+            [(listing.control, CONTROL, !classic), (listing.pre_commit, PRE_COMMIT, classic)]
+        {
+            if there && !theirs {
+                let detail = "not a file of a log of this format; it is left alone";
+                self.findings.push(Finding::new(FindingKind::Stray, name, detail));
+            }
+        }
+        if listing.control && !classic && matches!(self.log.control(), Ok(None)) {
+            let detail = "it cannot be read; the next writer makes it anew";
+            self.findings.push(Finding::new(FindingKind::Control, CONTROL, detail));
         }
         for name in &listing.strays {
             let detail = "not a file of a log; it is left alone";
@@ -705,9 +855,11 @@ impl<'a> Survey<'a> {
         let codec: Codec = log.codec();
         Inspection {
             path,
+            format: if log.checked().is_some() { Format::Checksummed } else { Format::Classic },
+            identity: log.checked().map(|checked| checked.log),
             lone_segment: lone,
             order: codec.order,
-            compression: codec.compression(),
+            compression: log.compression(),
             metastore,
             active: self.active,
             bytes: segments.iter().map(|segment| segment.bytes).sum(),
@@ -718,6 +870,16 @@ impl<'a> Survey<'a> {
             messages,
             tail: self.tail,
         }
+    }
+}
+
+/// What is wrong with a metastore of which one slot is sound.
+fn half_sound(log: &Shared) -> Option<String> {
+    log.checked()?;
+    let file = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::Read).ok()?;
+    match Settings::read(&file) {
+        Ok(FoundSettings::Sound(_, problem)) => problem,
+        _ => None,
     }
 }
 

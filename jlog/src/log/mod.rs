@@ -5,12 +5,16 @@
 //! - `cursor`, `gap`, `reader`, `checkpoints`: reading, and what may be deleted once it is read
 //! - [`inspect`], [`repair`]: looking without touching; mending by plan
 
+mod checked;
 mod checkpoints;
+mod classic_writer;
 mod cursor;
 mod detect;
+mod durability;
 mod gap;
 pub mod inspect;
 mod kept;
+mod metrics;
 mod names;
 mod pre_commit;
 mod reader;
@@ -22,50 +26,92 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use checked::settings::{Retention, WhenFull};
 pub use checkpoints::Pending;
 pub use cursor::{Cursor, OnDamage, Record, Tail};
+pub use durability::Durability;
 pub use gap::{Gap, GapKind};
+pub use metrics::Counts;
 pub use names::Subscriber;
 pub use reader::{Interval, Reader};
-pub use writer::{Durability, Recovery, Writer, WriterOptions};
+pub use writer::{Recovery, Writer, WriterOptions};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Marker, RecordId, SegmentId};
+use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::io::{Disk, File, Open, OsDisk, PathKind};
 use crate::order::Order;
 use crate::record::Compression;
+use crate::record::checked::LogIdentity;
 use crate::record::classic::{DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
-use crate::record::scan::{Step, Walk};
+use crate::record::walk::{Step, Walk};
 use crate::segment::{IndexCheck, IndexDetails, SegmentSource, build_index};
 use names::{Listing, METASTORE};
-use shared::Shared;
+use shared::{Shared, Sight};
+
+/// The format of a log's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Format {
+    /// This engine's own: every meaningful byte is covered by a checksum (`docs/format-checksummed.md`).
+    #[default]
+    Checksummed,
+    /// libjlog 2.x's, bit for bit, for logs that C processes write or read (`docs/format-classic.md`).
+    Classic,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Checksummed => "checksummed",
+            Format::Classic => "classic",
+        })
+    }
+}
 
 /// How a log is made: see [`Log::create_with`].
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
+    format: Format,
     segment_size: u32,
     safety: Safety,
+    durability: Option<Durability>,
     compression: Compression,
     order: Order,
     mode: u32,
+    created: Timestamp,
+    retention: Retention,
 }
 
 impl Default for CreateOptions {
     fn default() -> CreateOptions {
         CreateOptions {
+            format: Format::Checksummed,
             segment_size: DEFAULT_UNIT_LIMIT,
             safety: Safety::AlmostSafe,
+            durability: None,
             compression: Compression::None,
             order: Order::native(),
             mode: 0o640,
+            created: Timestamp::default(),
+            retention: Retention::default(),
         }
     }
 }
 
 impl CreateOptions {
-    /// libjlog's defaults: segments of 4 MiB, almost safe, not compressed, this machine's byte order, mode 0640.
+    /// A checksummed log that syncs before it acknowledges: segments of 4 MiB, not compressed, mode 0640.
     pub fn new() -> CreateOptions {
         CreateOptions::default()
+    }
+
+    /// libjlog's format and defaults: segments of 4 MiB, almost safe, not compressed, this machine's byte order, mode 0640.
+    pub fn classic() -> CreateOptions {
+        CreateOptions { format: Format::Classic, ..CreateOptions::default() }
+    }
+
+    /// The format, for the log's whole life.
+    pub fn format(mut self, format: Format) -> CreateOptions {
+        self.format = format;
+        self
     }
 
     /// The size in bytes at which a segment is finished. A record is never split: the one that reaches the size is the
@@ -75,19 +121,30 @@ impl CreateOptions {
         self
     }
 
-    /// How much is synced when.
-    pub fn safety(mut self, safety: Safety) -> CreateOptions {
-        self.safety = safety;
+    /// What an acknowledgement promises, where a writer does not say otherwise. The default is [`Durability::Sync`]. A classic
+    /// log keeps the safety level that comes nearest.
+    pub fn durability(mut self, durability: Durability) -> CreateOptions {
+        self.durability = Some(durability);
+        self.safety = durability.safety();
         self
     }
 
-    /// How records are stored, for the log's whole life.
+    /// libjlog's safety level. In a checksummed log it stands for a durability: see [`Durability::of_safety`].
+    pub fn safety(mut self, safety: Safety) -> CreateOptions {
+        self.safety = safety;
+        self.durability = Some(Durability::of_safety(safety));
+        self
+    }
+
+    /// How messages are stored: in a classic log for its whole life and every record, in a checksummed one for those
+    /// that become shorter by it. [`Compression::Null`] is for classic logs alone; here it is no compression.
     pub fn compression(mut self, compression: Compression) -> CreateOptions {
         self.compression = compression;
         self
     }
 
-    /// The byte order, for the log's whole life. Running libjlog processes want their machine's.
+    /// The byte order of a classic log, for its whole life. Running libjlog processes want their machine's. A checksummed
+    /// log has one order everywhere.
     pub fn order(mut self, order: Order) -> CreateOptions {
         self.order = order;
         self
@@ -97,6 +154,48 @@ impl CreateOptions {
     pub fn mode(mut self, mode: u32) -> CreateOptions {
         self.mode = mode & 0o666;
         self
+    }
+
+    /// The time it is now, which a checksummed log remembers as its beginning. The default is 0: not told.
+    pub fn created(mut self, time: Timestamp) -> CreateOptions {
+        self.created = time;
+        self
+    }
+
+    /// How long records are kept, beside what subscribers ask for. A classic log has no place for that:
+    /// [`Log::create_with`] refuses it there.
+    pub fn retention(mut self, retention: Retention) -> CreateOptions {
+        self.retention = retention;
+        self
+    }
+
+    /// The bytes of the metastore.
+    fn metastore(&self, disk: &dyn Disk, dir: &Path) -> Result<Vec<u8>> {
+        if self.format == Format::Checksummed {
+            let random = disk.random().map_err(|e| Error::io("find an identity for the log", dir, e))?;
+            return Ok(checked::settings::Settings {
+                segment_size: self.segment_size,
+                durability: self.durability.unwrap_or(Durability::Sync),
+                compression: self.compression,
+                created: self.created,
+                retention: self.retention,
+                ..checked::settings::Settings::new(LogIdentity(random))
+            }
+            .encode_file());
+        }
+        if self.retention != Retention::default() {
+            let what = "a classic log has no place for a retention policy";
+            return Err(Error::new(ErrorKind::Unsupported, "create the log", what).at(dir));
+        }
+        let meta = Metastore {
+            active: SegmentId(0),
+            unit_limit: self.segment_size,
+            safety: self.safety,
+            magic: self.compression.magic(),
+            order: self.order,
+            len: META_LEN,
+        };
+        Ok(meta.encode())
     }
 }
 
@@ -123,7 +222,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Makes a log of libjlog's format with the default options. Durable, name and all, when it returns.
+    /// Makes a log with the default options: checksummed, synced before it acknowledges. Durable, name and all, when it
+    /// returns. For libjlog's format see [`CreateOptions::classic`].
     pub fn create(path: impl AsRef<Path>) -> Result<Log> {
         Log::create_with(path, &CreateOptions::default())
     }
@@ -148,19 +248,12 @@ impl Log {
             )
             .at(dir));
         }
-        let meta = Metastore {
-            active: SegmentId(0),
-            unit_limit: options.segment_size,
-            safety: options.safety,
-            magic: options.compression.magic(),
-            order: options.order,
-            len: META_LEN,
-        };
+        let metastore = options.metastore(&*disk, dir)?;
         let exec = (options.mode & 0o444) >> 2;
         disk.create_dir(dir, options.mode | exec).map_err(|e| Error::io("create the log", dir, e))?;
         let made = (|| {
             let file = File::open(&*disk, &dir.join(METASTORE), Open::CreateNew(options.mode))?;
-            file.pwrite(&meta.encode(), 0)?;
+            file.pwrite(&metastore, 0)?;
             file.sync()?;
             disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))?;
             kept::sync_parent(&*disk, &absolute(dir))?;
@@ -229,9 +322,40 @@ impl Log {
         self.shared.metastore_problem()
     }
 
+    /// The format of its files.
+    pub fn format(&self) -> Format {
+        if self.shared.checked().is_some() { Format::Checksummed } else { Format::Classic }
+    }
+
+    /// Which log it is: a checksummed one was given an identity when it was made, a classic one has none.
+    pub fn identity(&self) -> Option<LogIdentity> {
+        self.shared.checked().map(|checked| checked.log)
+    }
+
+    /// What an acknowledgement promises where a writer does not say otherwise.
+    pub fn durability(&self) -> Result<Durability> {
+        match self.format() {
+            Format::Checksummed => Ok(self.shared.current_settings()?.durability),
+            Format::Classic if self.metastore()?.safety == Safety::Safe => Ok(Durability::Sync),
+            Format::Classic => Ok(Durability::Process),
+        }
+    }
+
+    /// The last record that is known to be on the disk, whichever process wrote it; `None` in a classic log, or where
+    /// nobody has told since the machine was booted: then what can be read is what the disk has.
+    pub fn durable_id(&self) -> Result<Option<RecordId>> {
+        let control = self.shared.control()?.filter(|control| self.shared.is_of_now(control));
+        Ok(control.map(|control| control.durable.id()))
+    }
+
+    /// What this process has done with the log since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.shared.metrics().read()
+    }
+
     /// How records are stored.
     pub fn compression(&self) -> Compression {
-        self.shared.codec().compression()
+        self.shared.compression()
     }
 
     /// The log's byte order.
@@ -388,6 +512,11 @@ impl Log {
     /// # Errors
     /// [`NoSuchRecord`](ErrorKind::NoSuchRecord) if there is no such segment.
     pub fn index_details(&self, segment: SegmentId) -> Result<IndexDetails> {
+        if self.shared.checked().is_some() {
+            let made = checked::index::of(&self.shared, segment)?;
+            let Some(made) = made else { return Err(self.no_segment(segment)) };
+            return checked::index::compare(&self.shared, segment, &made);
+        }
         let Some(mut walk) = self.walk(segment)? else { return Err(self.no_segment(segment)) };
         let path = self.shared.index_path(segment);
         let mut check = IndexCheck::open(&**self.shared.disk(), &path, self.shared.codec())?;
@@ -404,11 +533,17 @@ impl Log {
         }
     }
 
-    /// Makes the index of a segment anew, for libjlog's readers, who then need not. In the kernel when it returns.
+    /// Makes the index of a segment anew: of a classic one for libjlog's readers, who then need not, of a checksummed
+    /// one for who seeks in it. In the kernel when it returns.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) if the segment is: an index over damage would hide it.
+    /// [`Damaged`](ErrorKind::Damaged) if the segment is: an index over damage would hide it. [`Invalid`](ErrorKind::Invalid) for the active segment
+    /// of a checksummed log, whose writer makes it when it finishes the segment.
     pub fn build_index(&self, segment: SegmentId) -> Result<IndexDetails> {
+        if self.shared.checked().is_some() {
+            checked::index::build(&self.shared, segment)?;
+            return self.index_details(segment);
+        }
         let Some(mut walk) = self.walk(segment)? else { return Err(self.no_segment(segment)) };
         let sealed = walk.is_sealed();
         let bytes = build_index(&mut walk, self.shared.codec(), sealed)?;
@@ -428,12 +563,52 @@ impl Log {
             let what = "segments of 0 bytes would never fill";
             return Err(Error::new(ErrorKind::Invalid, "change the segment size", what).at(self.path()));
         }
+        if self.shared.checked().is_some() {
+            return self.change(|settings| settings.segment_size = bytes);
+        }
         self.store(4, bytes)
     }
 
-    /// Changes the safety level. On disk when it returns.
+    /// Changes the safety level; of a checksummed log, the durability it stands for. On disk when it returns.
     pub fn set_safety(&self, safety: Safety) -> Result<()> {
+        if self.shared.checked().is_some() {
+            return self.set_durability(Durability::of_safety(safety));
+        }
         self.store(8, safety.number())
+    }
+
+    /// Changes what acknowledgements promise, for writers opened from now on; of a classic log, the safety level that
+    /// comes nearest. On disk when it returns.
+    pub fn set_durability(&self, durability: Durability) -> Result<()> {
+        if self.shared.checked().is_some() {
+            return self.change(|settings| settings.durability = durability);
+        }
+        self.store(8, durability.safety().number())
+    }
+
+    /// How long records are kept, beside what subscribers ask for.
+    pub fn retention(&self) -> Result<Retention> {
+        Ok(self.shared.current_settings()?.retention)
+    }
+
+    /// Changes how long records are kept. On disk when it returns.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a classic log.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        if self.shared.checked().is_none() {
+            let what = "a classic log has no place for a retention policy";
+            return Err(Error::new(ErrorKind::Unsupported, "change the retention", what).at(self.path()));
+        }
+        self.change(|settings| settings.retention = retention)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut checked::settings::Settings)) -> Result<()> {
+        if let Some(problem) = self.metastore_problem() {
+            let path = self.path().join(METASTORE);
+            return Err(Error::damaged("change the metastore", &path, 0, problem));
+        }
+        checked::settings::Settings::change(&**self.shared.disk(), self.path(), change).map(drop)
     }
 
     /// Stores one field of the metastore in place, as libjlog does: running processes have the file mapped.
@@ -462,8 +637,7 @@ impl Log {
     }
 
     fn walk(&self, segment: SegmentId) -> Result<Option<Walk<SegmentSource>>> {
-        let sealed = self.shared.is_sealed(segment)?;
-        self.shared.segment(segment)?.map(|source| source.walk(sealed)).transpose()
+        self.shared.walk(segment, Sight::Acknowledged)
     }
 
     fn no_segment(&self, segment: SegmentId) -> Error {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::checked::control::CONTROL;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{Disk, PathKind};
@@ -100,6 +101,7 @@ pub(crate) struct Listing {
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) metastore: bool,
     pub(crate) pre_commit: bool,
+    pub(crate) control: bool,
     /// Files whose name begins with `cp.` and yet is none that a subscriber's name becomes.
     pub(crate) odd_checkpoints: Vec<OsString>,
     /// All other names that do not begin with a dot.
@@ -132,6 +134,8 @@ impl Listing {
             self.metastore = true;
         } else if bytes == PRE_COMMIT.as_bytes() {
             self.pre_commit = true;
+        } else if bytes == CONTROL.as_bytes() {
+            self.control = true;
         } else if bytes.starts_with(b"cp.") {
             self.odd_checkpoints.push(name);
         } else if !bytes.starts_with(b".") {

@@ -14,7 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::{File, Map, Open};
 use crate::order::Order;
 use crate::record::classic::{Codec, PRE_COMMIT_POINTER};
-use crate::record::scan::{Ending, Step, Walk};
+use crate::record::scan::ClassicWalk;
+use crate::record::walk::{Ending, Step};
 
 /// What a pre_commit file holds.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +46,7 @@ pub(crate) fn dissect(file: &[u8], codec: Codec) -> Contents {
     }
 
     let used = &buffer[..pointer.min(buffer.len())];
-    let mut walk = Walk::new(used, codec, used.len() as u64, false);
+    let mut walk = ClassicWalk::new(used, codec, used.len() as u64, false);
     let torn = |from: u64, to: u64| (from + PRE_COMMIT_POINTER as u64, to + PRE_COMMIT_POINTER as u64);
     // Reading from memory cannot fail.
     while let Ok(step) = walk.step() {

@@ -60,6 +60,11 @@ impl Reader {
         self.cursor.on_damage(policy);
     }
 
+    /// Whether records are seen that are written but not yet on the disk: see [`Cursor::see_unsynced`].
+    pub fn see_unsynced(&mut self, see: bool) {
+        self.cursor.see_unsynced(see);
+    }
+
     /// The next unread record, or `None` where the log ends for now. See [`Cursor::next_record`].
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         self.cursor.next_record()

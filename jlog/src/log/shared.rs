@@ -4,25 +4,43 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::detect::Detected;
+use super::checked::Checked;
+use super::checked::control::Control;
+use super::checked::settings::{FoundSettings, Settings};
+use super::detect::{Detected, Layout};
+use super::metrics::Metrics;
 use super::names::{Listing, METASTORE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{Disk, File, Open};
+use crate::order::Order;
+use crate::record::checked::{Beginning, LogIdentity, SEGMENT_HEADER, SegmentHeader};
 use crate::record::classic::{Codec, Metastore};
+use crate::record::index::{self, Index};
+use crate::record::scan::ClassicWalk;
+use crate::record::walk::{Extent, Walk};
+use crate::record::{CheckedWalk, Compression};
 use crate::segment::{SegmentSource, data_path, index_path};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    detected: Detected,
+    layout: Form,
+    problem: Option<String>,
     /// The metastore, if it is one that can be believed: other processes change it at any time.
     metastore: Option<File>,
     /// The highest segment known to exist. The metastore may lag behind it after a power cut.
     floor: AtomicU32,
     /// The one file that this "log" consists of, where a segment is looked at by itself.
     lone: Option<(SegmentId, PathBuf)>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+enum Form {
+    Classic(Metastore),
+    Checked(Checked),
 }
 
 impl Shared {
@@ -37,18 +55,28 @@ impl Shared {
             Some(_) => None,
         };
         let floor = AtomicU32::new(listing.last_segment().unwrap_or_default().0);
-        Ok(Shared { disk, dir: dir.to_path_buf(), detected, metastore, floor, lone: None })
+        let problem = detected.problem.clone();
+        let layout = Form::of(&*disk, detected);
+        let dir = dir.to_path_buf();
+        Ok(Shared { disk, dir, layout, problem, metastore, floor, lone: None, metrics: Metrics::default() })
     }
 
     /// One segment file by itself.
     pub(crate) fn lone(disk: Arc<dyn Disk>, file: &Path, id: SegmentId, detected: Detected) -> Shared {
         let dir = file.parent().unwrap_or(file).to_path_buf();
         let floor = AtomicU32::new(id.0);
-        Shared { disk, dir, detected, metastore: None, floor, lone: Some((id, file.to_path_buf())) }
+        let problem = detected.problem.clone();
+        let layout = Form::of(&*disk, detected);
+        let lone = Some((id, file.to_path_buf()));
+        Shared { disk, dir, layout, problem, metastore: None, floor, lone, metrics: Metrics::default() }
     }
 
     pub(crate) fn is_lone(&self) -> bool {
         self.lone.is_some()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What lies in the directory now.
@@ -70,10 +98,121 @@ impl Shared {
         index_path(&self.dir, id)
     }
 
-    /// Opens a segment to read it; `None` if it is not there.
-    pub(crate) fn segment(&self, id: SegmentId) -> Result<Option<SegmentSource>> {
-        let data = File::open_existing(&*self.disk, &self.data_path(id), Open::Read)?;
-        Ok(data.map(|data| SegmentSource::new(&self.disk, Arc::new(data), self.index_path(id), self.codec())))
+    /// Opens a segment to read it, and a walk through what readers may see of it; `None` if it is not there.
+    pub(crate) fn walk(&self, id: SegmentId, sight: Sight) -> Result<Option<Walk<SegmentSource>>> {
+        // Asked before the file is opened: what is finished then stays as it is.
+        let sealed = self.is_sealed(id)?;
+        let Some(data) = File::open_existing(&*self.disk, &self.data_path(id), Open::Read)? else {
+            return Ok(None);
+        };
+        let data = Arc::new(data);
+        let source = SegmentSource::new(&self.disk, Arc::clone(&data), self.index_path(id), self.codec());
+        match &self.layout {
+            Form::Classic(_) => {
+                Ok(Some(Walk::Classic(ClassicWalk::new(source, self.codec(), data.size()?, sealed))))
+            }
+            Form::Checked(checked) => {
+                let extent = self.checked_extent(checked, id, &data, sealed, sight)?;
+                Ok(Some(Walk::Checked(CheckedWalk::new(source, checked.log, id.0, extent))))
+            }
+        }
+    }
+
+    /// How a segment stands now.
+    pub(crate) fn extent(&self, id: SegmentId, data: &File, sight: Sight) -> Result<Extent> {
+        let sealed = self.is_sealed(id)?;
+        match &self.layout {
+            Form::Classic(_) => Ok(Extent::of_size(data.size()?, sealed)),
+            Form::Checked(checked) => self.checked_extent(checked, id, data, sealed, sight),
+        }
+    }
+
+    fn checked_extent(
+        &self,
+        checked: &Checked,
+        id: SegmentId,
+        data: &File,
+        sealed: bool,
+        sight: Sight,
+    ) -> Result<Extent> {
+        let size = data.size()?;
+        if self.is_lone() {
+            return Ok(Extent::of_size(size, sealed));
+        }
+        if sealed {
+            return self.sealed_extent(checked, id, size);
+        }
+        let Some(control) = checked.control(&*self.disk, &self.dir)? else {
+            return Ok(Extent::of_size(size, false));
+        };
+        let here = control.durable.segment == id;
+        let proven = if here { control.durable.end } else { 0 };
+        let proven_marker = if here { control.durable.marker } else { 0 };
+        let known =
+            Extent { end: size.max(proven), sealed, proven, proven_marker, last: None, settled: false };
+        if !checked.is_of_now(&control) {
+            // Whatever a power cut has left is on the disk.
+            return Ok(known);
+        }
+        let settled = !control.poisoned;
+        if !control.eager && sight == Sight::Acknowledged {
+            let end = if here { proven } else { size.min(SEGMENT_HEADER as u64) };
+            return Ok(Extent { end, last: Some(control.durable.marker).filter(|_| here), settled, ..known });
+        }
+        Ok(Extent { settled, ..known })
+    }
+
+    /// Where a finished segment ends, and with which record: as the next one says, or its index.
+    fn sealed_extent(&self, checked: &Checked, id: SegmentId, size: u64) -> Result<Extent> {
+        let next = id.next().map_or(Ok(None), |next| self.header(next))?;
+        let told = next.filter(|next| next.log == checked.log && next.segment == id.0 + 1);
+        let told = match told.filter(|next| next.previous_end >= SEGMENT_HEADER as u64) {
+            Some(next) => Some((next.previous_end, next.previous_marker)),
+            None => self.read_index(id)?.map(|index| (index.end, index.last_marker)),
+        };
+        let extent = Extent::of_size(size, true);
+        Ok(match told {
+            Some((end, last)) => Extent { end, last: Some(last), proven: end, proven_marker: last, ..extent },
+            None => extent,
+        })
+    }
+
+    /// The header of a checksummed segment, if it is there and sound. Whose it is the caller compares.
+    pub(crate) fn header(&self, id: SegmentId) -> Result<Option<SegmentHeader>> {
+        let Some(file) = File::open_existing(&*self.disk, &self.data_path(id), Open::Read)? else {
+            return Ok(None);
+        };
+        let mut bytes = [0; SEGMENT_HEADER];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        Ok(match SegmentHeader::decode(&bytes[..got]) {
+            Beginning::Sound(header) => Some(header),
+            Beginning::Damaged | Beginning::Newer(_) => None,
+        })
+    }
+
+    /// The header of a segment of this log that is in use.
+    pub(crate) fn require_header(&self, id: SegmentId) -> Result<SegmentHeader> {
+        let header = self.header(id)?;
+        let ours = header.filter(|header| header.log == self.identity() && header.segment == id.0);
+        ours.ok_or_else(|| {
+            let what = "the segment's header is damaged, or another segment's";
+            Error::damaged("read the segment", &self.data_path(id), 0, what)
+        })
+    }
+
+    /// The index of a sealed checksummed segment, if it is there, sound, and this segment's.
+    pub(crate) fn read_index(&self, id: SegmentId) -> Result<Option<Index>> {
+        let Some(file) = File::open_existing(&*self.disk, &self.index_path(id), Open::Read)? else {
+            return Ok(None);
+        };
+        let size = file.size()?;
+        if size > index::MOST_BYTES {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        let index = Index::decode(&bytes[..got]);
+        Ok(index.filter(|index| index.header.log == self.identity() && index.header.segment == id.0))
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -84,24 +223,95 @@ impl Shared {
         &self.dir
     }
 
+    pub(crate) fn checked(&self) -> Option<&Checked> {
+        match &self.layout {
+            Form::Classic(_) => None,
+            Form::Checked(checked) => Some(checked),
+        }
+    }
+
+    /// The layout of classic records. A checksummed log has none; what it has instead is the native one, uncompressed.
     pub(crate) fn codec(&self) -> Codec {
-        self.detected.meta.codec()
+        match &self.layout {
+            Form::Classic(meta) => meta.codec(),
+            Form::Checked(_) => Codec { order: Order::Little, magic: Compression::None.magic() },
+        }
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        match &self.layout {
+            Form::Classic(meta) => meta.codec().compression(),
+            Form::Checked(checked) => checked.settings.compression,
+        }
+    }
+
+    /// Which checksummed log this is; zeros for a classic one, which has no identity.
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.checked().map_or(LogIdentity([0; 16]), |checked| checked.log)
+    }
+
+    /// The settings of a checksummed log when it was opened.
+    pub(crate) fn settings(&self) -> &Settings {
+        static CLASSIC: std::sync::LazyLock<Settings> =
+            std::sync::LazyLock::new(|| Settings::new(LogIdentity([0; 16])));
+        self.checked().map_or(&*CLASSIC, |checked| &checked.settings)
+    }
+
+    /// The settings of a checksummed log as they are now.
+    pub(crate) fn current_settings(&self) -> Result<Settings> {
+        let Some(file) = &self.metastore else { return Ok(self.settings().clone()) };
+        match Settings::read(file)? {
+            FoundSettings::Sound(settings, _) => Ok(settings),
+            FoundSettings::Newer(why) => {
+                Err(Error::new(ErrorKind::Unsupported, "read the metastore", why).at(file.path()))
+            }
+            FoundSettings::Lost => {
+                let what = "none of its slots is sound any more";
+                Err(Error::damaged("read the metastore", file.path(), 0, what))
+            }
+        }
+    }
+
+    pub(crate) fn boot(&self) -> [u8; 16] {
+        self.checked().map_or([0; 16], Checked::boot)
+    }
+
+    pub(crate) fn is_of_now(&self, control: &Control) -> bool {
+        self.checked().is_some_and(|checked| checked.is_of_now(control))
+    }
+
+    /// What the control file of a checksummed log says.
+    pub(crate) fn control(&self) -> Result<Option<Control>> {
+        self.checked().map_or(Ok(None), |checked| checked.control(&*self.disk, &self.dir))
     }
 
     /// What is wrong with the metastore, if anything is.
     pub(crate) fn metastore_problem(&self) -> Option<&str> {
-        self.detected.problem.as_deref()
+        self.problem.as_deref()
     }
 
-    /// The metastore as it is now.
+    /// The metastore as it is now; of a checksummed log, what it would say in the classic format.
     pub(crate) fn metastore(&self) -> Result<Metastore> {
-        let Some(file) = &self.metastore else { return Ok(self.detected.meta) };
-        self.decode(file)
+        match (&self.layout, &self.metastore) {
+            (Form::Classic(meta), None) => Ok(*meta),
+            (Form::Classic(_), Some(file)) => self.decode(file),
+            (Form::Checked(_), _) => {
+                let settings = self.current_settings()?;
+                Ok(Metastore {
+                    active: self.active()?,
+                    unit_limit: settings.segment_size,
+                    safety: settings.durability.safety(),
+                    magic: 0,
+                    order: Order::Little,
+                    len: 2 * crate::record::slots::SLOT,
+                })
+            }
+        }
     }
 
-    /// Reads the metastore through a handle of the caller's.
+    /// Reads the metastore of a classic log through a handle of the caller's.
     pub(crate) fn decode(&self, file: &File) -> Result<Metastore> {
-        let meta = &self.detected.meta;
+        let Form::Classic(meta) = &self.layout else { return self.metastore() };
         let mut bytes = vec![0; meta.len];
         file.pread(&mut bytes, 0)?;
         match Metastore::decode(&bytes, meta.order) {
@@ -115,12 +325,27 @@ impl Shared {
 
     /// The segment that is written to now.
     pub(crate) fn active(&self) -> Result<SegmentId> {
-        let Some(file) = &self.metastore else {
-            return Ok(self.listing()?.last_segment().unwrap_or_default().max(self.detected.meta.active));
+        let meta = match (&self.layout, &self.metastore) {
+            (Form::Checked(checked), _) => return self.checked_active(checked),
+            (Form::Classic(_), Some(file)) => self.decode(file)?,
+            (Form::Classic(meta), None) => {
+                return Ok(self.listing()?.last_segment().unwrap_or_default().max(meta.active));
+            }
         };
-        let meta = self.decode(file)?;
         let known = SegmentId(self.floor.load(Ordering::Relaxed));
         if known <= meta.active { Ok(meta.active) } else { Ok(self.caught_up(&meta, &self.listing()?)) }
+    }
+
+    /// In the checksummed format it is the last one there is: a segment is made only when the one before is complete.
+    fn checked_active(&self, checked: &Checked) -> Result<SegmentId> {
+        if let Some((id, _)) = &self.lone {
+            return Ok(*id);
+        }
+        let told = checked.control(&*self.disk, &self.dir)?.filter(|control| checked.is_of_now(control));
+        match told {
+            Some(control) => Ok(control.written.segment),
+            None => Ok(self.listing()?.last_segment().unwrap_or_default()),
+        }
     }
 
     /// The active segment, where the metastore may lag behind the segments after a power cut: the last one that holds
@@ -153,5 +378,24 @@ impl Shared {
             let what = "segment ffffffff is the last one a log can have; start a new log";
             Error::new(ErrorKind::TooLarge, "go on to the next segment", what).at(&self.dir)
         })
+    }
+}
+
+/// What a reader wants to see of the active segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Sight {
+    /// Records that are acknowledged: in a log that syncs them first, those on the disk.
+    #[default]
+    Acknowledged,
+    /// All that is written.
+    Written,
+}
+
+impl Form {
+    fn of(disk: &dyn Disk, detected: Detected) -> Form {
+        match detected.layout {
+            Layout::Classic(meta) => Form::Classic(meta),
+            Layout::Checked(settings) => Form::Checked(Checked::new(disk, settings)),
+        }
     }
 }

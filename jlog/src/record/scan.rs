@@ -1,4 +1,4 @@
-//! From the bytes of a segment to its records, its damage and its end.
+//! The walk through a classic segment: from its bytes to its records, its damage and its end.
 //!
 //! Classic records carry no checksum: a header is its magic, and a length is proved by what stands behind it. So the
 //! walk looks one record ahead, and where it does not find a header there, it weighs the evidence:
@@ -24,79 +24,10 @@
 use std::collections::HashSet;
 
 use super::classic::{COMPRESSED_HEADER, Codec, Header};
+use super::compress::Compression;
+use super::walk::{BLOCK, Block, Ending, Found, Hole, HoleKind, Listed, Source, Step};
 use crate::error::Result;
 
-/// The bytes of a segment, and the entries of its index (which is only ever believed after damage, and verified).
-pub(crate) trait Source {
-    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
-    /// What the index lists; nothing where there is no usable one.
-    fn index(&self) -> Result<Listed>;
-}
-
-/// The entries of an index, without the closing one, and whether that is there.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Listed {
-    pub(crate) offsets: Vec<u64>,
-    pub(crate) closed: bool,
-}
-
-impl Source for &[u8] {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
-        let len = buffer.len().min(self.len() - from);
-        buffer[..len].copy_from_slice(&self[from..from + len]);
-        Ok(len)
-    }
-
-    fn index(&self) -> Result<Listed> {
-        Ok(Listed::default())
-    }
-}
-
-/// A record that the walk found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) offset: u64,
-    /// Its position in the segment, from 1, counting what a hole has lost.
-    pub(crate) marker: u32,
-    pub(crate) header: Header,
-    /// The bytes behind it are damaged, and so nothing proves its length.
-    pub(crate) doubtful: bool,
-}
-
-/// Bytes that hold no record that can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hole {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    /// How many records were there, where that is proved.
-    pub(crate) lost: Option<u32>,
-    /// The marker of the last record before it.
-    pub(crate) after: u32,
-    /// Whether a torn or wrong length in an otherwise sound header begins the hole.
-    pub(crate) starts_with_header: bool,
-}
-
-/// How the bytes of a segment end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// With the last byte of a record.
-    Clean,
-    /// With bytes, from here on, that are no whole record; nothing sound is behind them.
-    Torn { from: u64 },
-}
-
-/// What the walk met next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Record(Found),
-    Hole(Hole),
-    End(Ending),
-}
-
-/// Reads are made in blocks of this size.
-const BLOCK: usize = 128 * 1024;
 /// How many offsets a search through one stretch of damage may remember: 16 MiB of them.
 const MEMORY: usize = 1 << 20;
 /// So many entries of an index in a row may be wrong before it is given up.
@@ -106,9 +37,10 @@ const WEAK_CHAIN: u32 = 4;
 
 /// A walk through the records of one segment.
 #[derive(Debug)]
-pub(crate) struct Walk<S> {
+pub(crate) struct ClassicWalk<S> {
     source: S,
     codec: Codec,
+    compression: Compression,
     magic: [u8; 4],
     /// How many bytes of the segment to believe in.
     end: u64,
@@ -122,39 +54,8 @@ pub(crate) struct Walk<S> {
     here: Block,
     ahead: Block,
     index: Option<Listed>,
-    /// What [`Walk::chain_to_the_end`] has found.
+    /// What [`ClassicWalk::chain_to_the_end`] has found.
     last_chain: Option<Option<u64>>,
-}
-
-/// Bytes that were read: `bytes` stand at `at`.
-#[derive(Debug, Default)]
-struct Block {
-    bytes: Vec<u8>,
-    at: u64,
-}
-
-impl Block {
-    /// The `len` bytes at `at`, if all of them were read.
-    fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from(at.checked_sub(self.at)?).ok()?;
-        self.bytes.get(from..from.checked_add(len)?)
-    }
-
-    /// `len` bytes at `at`, or fewer where the bytes end; reads on from there, at least [`BLOCK`] bytes.
-    fn fill<S: Source>(&mut self, source: &S, at: u64, len: usize, end: u64) -> Result<&[u8]> {
-        if self.get(at, len).is_none() {
-            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-            self.bytes.resize(len.max(BLOCK).min(left), 0);
-            self.at = at;
-            let got = source.read_at(&mut self.bytes, at);
-            // After an error nothing was read: what the buffer holds then are no bytes of the segment.
-            self.bytes.truncate(*got.as_ref().unwrap_or(&0));
-            got?;
-        }
-        let from = usize::try_from(at - self.at).unwrap_or(usize::MAX).min(self.bytes.len());
-        let to = from.saturating_add(len).min(self.bytes.len());
-        Ok(&self.bytes[from..to])
-    }
 }
 
 /// What to think of a record whose follower is not there: is it sound, and which hole begins in it or behind it.
@@ -178,13 +79,14 @@ enum Goal {
     End,
 }
 
-impl<S: Source> Walk<S> {
+impl<S: Source> ClassicWalk<S> {
     /// A walk from the start of a segment that has `end` bytes. In a `sealed` segment every byte has to belong to a
     /// record; in the active one the end may be torn.
-    pub(crate) fn new(source: S, codec: Codec, end: u64, sealed: bool) -> Walk<S> {
-        Walk {
+    pub(crate) fn new(source: S, codec: Codec, end: u64, sealed: bool) -> ClassicWalk<S> {
+        ClassicWalk {
             source,
             codec,
+            compression: codec.compression(),
             magic: codec.magic_bytes(),
             end,
             sealed,
@@ -240,7 +142,7 @@ impl<S: Source> Walk<S> {
         self.here.bytes.truncate(usize::try_from(known).unwrap_or(usize::MAX));
     }
 
-    /// The next record, hole, or the end. At the end it stays there until [`Walk::refresh`].
+    /// The next record, hole, or the end. At the end it stays there until [`ClassicWalk::refresh`].
     pub(crate) fn step(&mut self) -> Result<Step> {
         if let Some(found) = self.quick_step() {
             return Ok(Step::Record(found));
@@ -268,7 +170,7 @@ impl<S: Source> Walk<S> {
                 self.marker = self.marker.saturating_add(1);
                 self.pending = hole.map(|hole| Hole { after: self.marker, ..hole });
                 let doubtful = doubt == Doubt::Yes;
-                Ok(Step::Record(Found { offset: at, marker: self.marker, header, doubtful }))
+                Ok(Step::Record(self.found(at, header, doubtful)))
             }
             Judgement { keep: None, hole: Some(hole) } => Ok(self.pass(hole)),
             Judgement { keep: None, hole: None } => Ok(Step::End(Ending::Torn { from: at })),
@@ -292,7 +194,22 @@ impl<S: Source> Walk<S> {
         let offset = self.pos;
         self.pos += next as u64;
         self.marker = self.marker.saturating_add(1);
-        Some(Found { offset, marker: self.marker, header, doubtful: false })
+        Some(self.found(offset, header, false))
+    }
+
+    /// The record that `marker` now counts.
+    fn found(&self, offset: u64, header: Header, doubtful: bool) -> Found {
+        let head = self.codec.header_len() as u64;
+        Found {
+            offset,
+            marker: self.marker,
+            header,
+            doubtful,
+            body: offset + head,
+            span: head + u64::from(header.stored),
+            compression: self.compression,
+            kind: super::checked::kind::MESSAGE,
+        }
     }
 
     /// The stored bytes of a record that the walk has found.
@@ -304,7 +221,7 @@ impl<S: Source> Walk<S> {
         Ok(bytes.get(start..len).unwrap_or_default())
     }
 
-    /// As [`Walk::stored`], of a record that lies in the block at hand.
+    /// As [`ClassicWalk::stored`], of a record that lies in the block at hand.
     pub(crate) fn at_hand(&self, found: &Found) -> &[u8] {
         let body = found.offset + self.codec.header_len() as u64;
         self.here.get(body, found.header.stored as usize).unwrap_or_default()
@@ -423,7 +340,8 @@ impl<S: Source> Walk<S> {
         let counted =
             slot.and_then(|slot| u32::try_from(slot).ok()).and_then(|slot| slot.checked_sub(before));
         let counted = counted.filter(|lost| *lost > 0 && u64::from(*lost) <= room);
-        Ok(Hole { from, to, lost: counted.or(lost), after: before, starts_with_header })
+        let kind = HoleKind::Bytes;
+        Ok(Hole { from, to, lost: counted.or(lost), after: before, starts_with_header, kind, inside: false })
     }
 
     /// The follower that the index gives the record at `at`, if it lists that.

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checked_plan::is_told_with_another;
 use super::manifest::{MANIFEST, Manifest, UNDONE};
 use super::site::{DEFAULT_MODE, Site, Target};
 use super::{Deed, Past, RepairPlan, Repaired, changed, digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Disk, File, LockGuard, OsDisk};
 use crate::log::Log;
+use crate::log::checked::control::CONTROL;
 use crate::log::names::METASTORE;
 use crate::log::writer::data_mode;
 
@@ -27,6 +29,13 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
     // Nobody opens a segment to write, makes one, or adds a subscriber while this is held.
     let _lock = metastore.as_ref().map(lock_now).transpose()?;
 
+    // The owner of a checksummed log holds this one.
+    let control = match log.shared.checked() {
+        Some(_) => site.open(CONTROL)?,
+        None => None,
+    };
+    let _owner = control.as_ref().map(lock_now).transpose()?;
+
     let mode = if metastore.is_some() { data_mode(&log.shared)? } else { DEFAULT_MODE };
     let mut targets = plan
         .deeds
@@ -34,6 +43,7 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
         .zip(&plan.steps)
         .filter_map(|(deed, step)| match deed {
             Deed::Cut(ranges) if ranges.is_empty() => None,
+            deed if is_told_with_another(deed) => None,
             deed => Some(Target { file: step.file.clone(), deed: deed.clone(), mode }),
         })
         .collect::<Vec<_>>();

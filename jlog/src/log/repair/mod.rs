@@ -3,12 +3,13 @@
 //! What is cut or replaced is kept in `.repair/<time>/` with a manifest, and [`undo`] brings it back. A repair can be
 //! broken off at any instant: the log is then as damaged as it was, or less, and the next plan goes on from there.
 //!
-//! - `plan`: from what an inspection found to steps
+//! - `plan`: from what an inspection found to steps; `checked_plan`: of a checksummed log
 //! - `apply`: the steps taken, and taken back
 //! - `manifest`: what is written down of a repair
 //! - `site`: the directory, as a place where files are kept, replaced and brought back
 
 mod apply;
+mod checked_plan;
 mod manifest;
 mod plan;
 mod site;
@@ -43,7 +44,8 @@ pub enum Part {
 /// What is done with damaged bytes inside a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Holes {
-    /// They are cut out. The records behind them move down, and so do their ids; checkpoints move with them.
+    /// In a classic log they are cut out: the records behind them move down, and so do their ids; checkpoints move with
+    /// them. In a checksummed log a note of how many messages were lost is put in their place, and nothing moves.
     #[default]
     Cut,
     /// They stay. Readers of this engine stop there, or pass over them; libjlog's may delete what stands around them.
@@ -135,6 +137,8 @@ enum Deed {
     Truncate(u64),
     /// Replaces the file by one that lacks these ranges.
     Cut(Vec<(u64, u64)>),
+    /// Replaces the file by one that has these bytes at these offsets, cut to this length.
+    Patch(Vec<(u64, Vec<u8>)>, Option<u64>),
     /// Replaces the file by one with these bytes.
     Replace(Vec<u8>),
     /// Makes the file anew with these bytes.

@@ -1,19 +1,20 @@
 //! From what an inspection found to the steps that mend it. Nothing is changed here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::checked_plan;
 use super::{Deed, Holes, LostPlace, Options, Part, RepairPlan, Step, changed, digest};
 use crate::error::Result;
 use crate::id::{Marker, RecordId, SegmentId};
 use crate::io::{File, Open};
 use crate::log::inspect::{Finding, FindingKind, Inspection, SegmentReport, misplaced, read_pre_commit};
 use crate::log::names::{METASTORE, PRE_COMMIT, checkpoint_path};
-use crate::log::shared::Shared;
+use crate::log::shared::{Shared, Sight};
 use crate::log::{Log, checkpoints};
 use crate::record::classic::{
     CHECKPOINT_LEN, Metastore, PRE_COMMIT_POINTER, encode_checkpoint, encode_index,
 };
-use crate::record::scan::{Step as Walked, Walk};
+use crate::record::walk::{Extent, Step as Walked, Walk};
 use crate::segment::{IndexState, SegmentSource};
 
 /// Plans the repair of a log that was inspected. It changes nothing.
@@ -23,35 +24,39 @@ pub fn plan(log: &Log, seen: &Inspection, options: &Options) -> Result<RepairPla
     planner.plan.no_undo = options.no_undo;
     // Segments decide where checkpoints and indexes go; checkpoints are moved first, so that a repair broken off
     // between the two delivers twice what it would otherwise skip.
-    planner.gather_cuts();
-    planner.checkpoints()?;
-    planner.data();
-    planner.indexes()?;
-    planner.metastore();
-    planner.pre_commit()?;
+    if log.shared.checked().is_some() {
+        planner.checked()?;
+    } else {
+        planner.gather_cuts();
+        planner.checkpoints()?;
+        planner.data();
+        planner.indexes()?;
+        planner.metastore();
+        planner.pre_commit()?;
+    }
     planner.leave_the_rest();
     planner.note_files()?;
     Ok(planner.plan)
 }
 
-struct Planner<'a> {
-    log: &'a Shared,
-    seen: &'a Inspection,
-    options: &'a Options,
-    plan: RepairPlan,
+pub(super) struct Planner<'a> {
+    pub(super) log: &'a Shared,
+    pub(super) seen: &'a Inspection,
+    pub(super) options: &'a Options,
+    pub(super) plan: RepairPlan,
     /// The damaged bytes to be cut out of each segment.
     cuts: BTreeMap<SegmentId, Vec<(u64, u64)>>,
 }
 
 impl Planner<'_> {
-    fn wants(&self, part: Part, segment: Option<SegmentId>, safe: bool) -> bool {
+    pub(super) fn wants(&self, part: Part, segment: Option<SegmentId>, safe: bool) -> bool {
         let part_asked = self.options.only.is_empty() || self.options.only.contains(&part);
         let segments = &self.options.segments;
         let segment_asked = segments.is_empty() || segment.is_none_or(|id| segments.contains(&id));
         part_asked && segment_asked && (safe || !self.options.safe_only)
     }
 
-    fn step(&mut self, step: Step, deed: Deed) {
+    pub(super) fn step(&mut self, step: Step, deed: Deed) {
         self.plan.steps.push(step);
         self.plan.deeds.push(deed);
     }
@@ -128,7 +133,7 @@ impl Planner<'_> {
     }
 
     /// Where a checkpoint goes that names no place in the log.
-    fn lost_place(&self, id: Option<RecordId>) -> Result<RecordId> {
+    pub(super) fn lost_place(&self, id: Option<RecordId>) -> Result<RecordId> {
         let first = self.seen.segments.first().map(|segment| segment.id).unwrap_or_else(|| self.active());
         let last = self.seen.segments.last();
         let end = match last {
@@ -183,9 +188,10 @@ impl Planner<'_> {
         Ok(RecordId { segment: id.segment, marker: Marker(marker) })
     }
 
-    fn walk(&self, id: SegmentId) -> Result<Option<Walk<SegmentSource>>> {
-        let sealed = id < self.active();
-        self.log.segment(id)?.map(|source| source.walk(sealed)).transpose()
+    pub(super) fn walk(&self, id: SegmentId) -> Result<Option<Walk<SegmentSource>>> {
+        let Some(mut walk) = self.log.walk(id, Sight::Written)? else { return Ok(None) };
+        walk.refresh(Extent { sealed: id < self.active(), ..walk.extent() });
+        Ok(Some(walk))
     }
 
     fn data(&mut self) {
@@ -276,7 +282,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn index_step(&mut self, id: SegmentId, what: String, bytes: Vec<u8>) {
+    pub(super) fn index_step(&mut self, id: SegmentId, what: String, bytes: Vec<u8>) {
         let file = format!("{id}.idx");
         let step = Step {
             part: Part::Indexes,
@@ -388,9 +394,11 @@ impl Planner<'_> {
         let files: HashSet<_> = steps.iter().map(|step| step.file.as_str()).collect();
         let places: HashSet<_> = steps.iter().map(|step| (step.file.as_str(), step.from)).collect();
         let settled = steps.iter().any(|step| step.part == Part::Metastore);
+        let made: BTreeSet<_> = steps.iter().map(|step| step.file.clone()).collect();
         let last = self.seen.segments.last().map(|segment| segment.id);
         let mended = |finding: &Finding| match finding.kind {
             // The active one is made, or the metastore names another.
+            FindingKind::Missing if self.log.checked().is_some() => checked_plan::mended(finding, &made),
             FindingKind::Missing => finding.segment > last && settled,
             FindingKind::Damage => places.contains(&(finding.file.as_str(), finding.from)),
             _ => files.contains(finding.file.as_str()),
@@ -408,7 +416,7 @@ impl Planner<'_> {
             let file = File::open_existing(&**self.log.disk(), &path, Open::Read)?;
             let now = file.as_ref().map(digest).transpose()?;
             let segment = self.seen.segments.iter().find(|segment| segment.id.to_string() == step.file);
-            if segment.is_some_and(|segment| now.is_none_or(|(len, _)| len != segment.bytes)) {
+            if segment.is_some_and(|segment| now.is_none_or(|(len, _)| len != segment.file_bytes)) {
                 return Err(changed(&path));
             }
             self.plan.planned_on.insert(step.file.clone(), now);
@@ -418,7 +426,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn has(&self, file: &str) -> bool {
+    pub(super) fn has(&self, file: &str) -> bool {
         self.log.disk().info(&self.log.dir().join(file), false).is_ok()
     }
 

@@ -108,7 +108,18 @@ impl Site {
                 new.sync()?;
                 digest(&new)?
             }
-            (Deed::Truncate(_) | Deed::Cut(_), None) => return Err(changed(&self.path(&target.file))),
+            (Deed::Patch(patches, cut), Some(file)) => {
+                let new = self.new_file(&staged, target.mode)?;
+                each_chunk(file, 0, cut.unwrap_or(u64::MAX), &mut |chunk, at| new.pwrite(chunk, at))?;
+                for (at, bytes) in patches {
+                    new.pwrite(bytes, *at)?;
+                }
+                new.sync()?;
+                digest(&new)?
+            }
+            (Deed::Truncate(_) | Deed::Cut(_) | Deed::Patch(..), None) => {
+                return Err(changed(&self.path(&target.file)));
+            }
         };
         Ok(Entry { file: target.file.clone(), old, new: Some(new) })
     }
@@ -120,7 +131,9 @@ impl Site {
                 file.truncate(*to)?;
                 file.sync()
             }
-            (Deed::Cut(_) | Deed::Replace(_), Some(_)) | (Deed::Make(_), None) => self.put(dir, &target.file),
+            (Deed::Cut(_) | Deed::Patch(..) | Deed::Replace(_), Some(_)) | (Deed::Make(_), None) => {
+                self.put(dir, &target.file)
+            }
             _ => Err(changed(&self.path(&target.file))),
         }
     }

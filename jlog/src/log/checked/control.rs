@@ -1,0 +1,182 @@
+//! The control file: what the processes of one log tell each other, for as long as the machine runs.
+//!
+//! It is never needed on the disk. After a boot it says nothing of writers any more; what it says to have been durable
+//! stays true, and counts as evidence.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Marker, RecordId, SegmentId};
+use crate::io::{Disk, File, Open};
+use crate::record::checked::{Features, LogIdentity, u32_at, u64_at};
+use crate::record::slots::{self, Held, SLOT};
+
+use std::path::{Path, PathBuf};
+
+pub(crate) const CONTROL: &str = "control";
+
+/// A place in a log up to which something holds: so many bytes of a segment, with so many records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Mark {
+    pub(crate) segment: SegmentId,
+    pub(crate) end: u64,
+    pub(crate) marker: u32,
+}
+
+impl Mark {
+    pub(crate) fn id(self) -> RecordId {
+        RecordId { segment: self.segment, marker: Marker(self.marker) }
+    }
+}
+
+/// What the control file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Control {
+    /// The run of the machine it was written in.
+    pub(crate) boot: [u8; 16],
+    /// Counts the writers that took the log over.
+    pub(crate) term: u64,
+    /// The process that owns the log, or wrote to it last.
+    pub(crate) pid: u32,
+    /// Up to where the active segment is written, as far as that was told.
+    pub(crate) written: Mark,
+    /// Up to where the log is on the disk.
+    pub(crate) durable: Mark,
+    /// Several processes write.
+    pub(crate) shared: bool,
+    /// Records may be seen before they are durable: the writer acknowledges them before.
+    pub(crate) eager: bool,
+    /// A sync is under way, or the process that made it has died in it.
+    pub(crate) syncing: bool,
+    /// A sync has failed: what the kernel shows of the active segment may not be on the disk.
+    pub(crate) poisoned: bool,
+    /// The last writer has closed the log and made everything durable.
+    pub(crate) clean: bool,
+}
+
+const VALUE: usize = 96;
+
+impl Control {
+    fn encode(&self) -> [u8; VALUE] {
+        let mut out = [0; VALUE];
+        out[..16].copy_from_slice(&self.boot);
+        out[16..24].copy_from_slice(&self.term.to_le_bytes());
+        out[24..28].copy_from_slice(&self.pid.to_le_bytes());
+        let flags = [self.shared, self.eager, self.syncing, self.poisoned, self.clean];
+        out[28] = flags.iter().enumerate().map(|(bit, flag)| u8::from(*flag) << bit).sum();
+        for (at, mark) in [(32, self.written), (48, self.durable)] {
+            out[at..at + 8].copy_from_slice(&mark.end.to_le_bytes());
+            out[at + 8..at + 12].copy_from_slice(&mark.segment.0.to_le_bytes());
+            out[at + 12..at + 16].copy_from_slice(&mark.marker.to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(value: &[u8]) -> Control {
+        let mark = |at: usize| Mark {
+            end: u64_at(value, at),
+            segment: SegmentId(u32_at(value, at + 8)),
+            marker: u32_at(value, at + 12),
+        };
+        let flag = |bit: u32| value[28] & (1 << bit) != 0;
+        Control {
+            boot: value[..16].try_into().expect("sixteen bytes"),
+            term: u64_at(value, 16),
+            pid: u32_at(value, 24),
+            written: mark(32),
+            durable: mark(48),
+            shared: flag(0),
+            eager: flag(1),
+            syncing: flag(2),
+            poisoned: flag(3),
+            clean: flag(4),
+        }
+    }
+
+    /// Whether the last writer has left anything that is not settled.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.syncing || self.poisoned
+    }
+}
+
+/// Reads the control file through a handle: others write it at any time, so it is read until it is whole.
+///
+/// `None` where it says nothing: it is not this log's, or is no whole value.
+pub(crate) fn read(file: &File, log: LogIdentity) -> Result<Option<Control>> {
+    for _ in 0..8 {
+        let mut bytes = [0; SLOT];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        match slots::decode(slots::Kind::Control, &bytes[..got]) {
+            Held::Newest(slot, _) if slot.log == log => return Ok(Some(Control::decode(&slot.value))),
+            Held::Newest(..) | Held::Newer(_) => return Ok(None),
+            Held::Nothing if got == 0 => return Ok(None),
+            Held::Nothing => std::thread::yield_now(),
+        }
+    }
+    Ok(None)
+}
+
+/// The control file, for a writer.
+#[derive(Debug)]
+pub(crate) struct ControlFile {
+    pub(crate) file: File,
+    log: LogIdentity,
+}
+
+impl ControlFile {
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join(CONTROL)
+    }
+
+    /// Opens it, or makes it: it may have been left behind when the log was copied.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, log: LogIdentity, mode: u32) -> Result<ControlFile> {
+        let file = File::open(disk, &ControlFile::path(dir), Open::Create(mode))?;
+        Ok(ControlFile { file, log })
+    }
+
+    pub(crate) fn read(&self) -> Result<Option<Control>> {
+        read(&self.file, self.log)
+    }
+
+    /// In the kernel when it returns: what it says holds for the machine that runs.
+    pub(crate) fn write(&self, control: &Control) -> Result<()> {
+        let bytes = slots::encode(
+            slots::Kind::Control,
+            self.log,
+            control.term,
+            Features::default(),
+            &control.encode(),
+        );
+        self.file.pwrite(&bytes, 0)
+    }
+
+    /// The error of who cannot have the log because somebody else owns it.
+    pub(crate) fn busy(&self) -> Error {
+        let who = match self.read() {
+            Ok(Some(control)) => format!("process {} owns the log", control.pid),
+            _ => "another process owns the log".to_owned(),
+        };
+        Error::new(ErrorKind::Busy, "own the log", who).at(self.file.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_back() {
+        let control = Control {
+            boot: [9; 16],
+            term: 7,
+            pid: 1234,
+            written: Mark { segment: SegmentId(3), end: 4096, marker: 12 },
+            durable: Mark { segment: SegmentId(2), end: 2048, marker: 11 },
+            shared: true,
+            eager: false,
+            syncing: true,
+            poisoned: false,
+            clean: true,
+        };
+        assert_eq!(Control::decode(&control.encode()), control);
+        assert!(control.is_doubted());
+    }
+}

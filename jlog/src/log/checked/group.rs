@@ -1,0 +1,243 @@
+//! Group commit: threads that append at the same time share syncs; and the watermark, which says how far they came.
+//!
+//! Whoever waits for a record first leads: it notes how far the log is written, syncs, and wakes all whose records lay
+//! before that note. A record that was written after it waits for the next sync, which one of those then leads.
+//!
+//! A leader that syncs at once would meet half of the senders only: those of the sync before are still on their way
+//! back. So it waits for as many as it has reason to expect, as long as more keep coming, and never longer than a
+//! fraction of what a sync takes. One sender expects nobody, and waits for nothing.
+
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::control::Mark;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RecordId;
+
+/// What is called once a record is durable, or cannot become so any more.
+type Callback = Box<dyn FnOnce(Result<RecordId>) + Send>;
+
+#[derive(Default)]
+pub(crate) struct Group {
+    turn: Mutex<Turn>,
+    /// Something became durable, a leader stepped down, or all is over.
+    turned: Condvar,
+    /// A record was written that nobody has synced yet.
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Turn {
+    durable: Mark,
+    leading: bool,
+    /// Why nothing will become durable any more.
+    failed: Option<String>,
+    /// Commits that wait for a sync, and how many came back after the last two.
+    pending: u32,
+    expected: u32,
+    took: Duration,
+    callbacks: Vec<(RecordId, Callback)>,
+    wakers: Vec<(RecordId, Waker)>,
+}
+
+/// A leader waits for others at most so long, whatever a sync takes.
+const MOST_PATIENCE: Duration = Duration::from_millis(2);
+/// If nobody came for so long, nobody will.
+const SILENCE: Duration = Duration::from_micros(150);
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("durable", &self.turn().durable).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    pub(crate) fn starting_at(durable: Mark) -> Group {
+        let group = Group::default();
+        group.turn().durable = durable;
+        group
+    }
+
+    pub(crate) fn durable(&self) -> Mark {
+        self.turn().durable
+    }
+
+    /// One more commit waits for a sync.
+    pub(crate) fn arrive(&self) {
+        let mut turn = self.turn();
+        turn.pending += 1;
+        if turn.leading {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until the record is durable, leading a sync if nobody does. `sync` makes durable what is written when it is
+    /// called, and says how far that was.
+    pub(crate) fn wait(
+        &self,
+        for_record: RecordId,
+        company: Duration,
+        sync: impl Fn() -> Result<Mark>,
+    ) -> Result<()> {
+        let mut turn = self.turn();
+        loop {
+            if turn.durable.id() >= for_record {
+                return Ok(());
+            }
+            if let Some(why) = &turn.failed {
+                return Err(lost(why));
+            }
+            if !turn.leading {
+                turn.leading = true;
+                break;
+            }
+            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        let turn = self.gather(turn, company);
+        drop(turn);
+        self.lead(sync)
+    }
+
+    /// Syncs what is written now, whoever else leads.
+    pub(crate) fn sync_now(&self, sync: impl Fn() -> Result<Mark>) -> Result<()> {
+        let mut turn = self.turn();
+        while turn.leading {
+            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(why) = &turn.failed {
+            return Err(lost(why));
+        }
+        turn.leading = true;
+        drop(turn);
+        self.lead(sync)
+    }
+
+    /// Waits for those who are likely to come.
+    fn gather<'a>(&self, mut turn: MutexGuard<'a, Turn>, company: Duration) -> MutexGuard<'a, Turn> {
+        let start = Instant::now();
+        let patience = company.max((turn.took / 4).min(MOST_PATIENCE));
+        while turn.pending < turn.expected || start.elapsed() < company {
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let before = turn.pending;
+            let slice = if company.is_zero() { left.min(SILENCE) } else { left };
+            let (back, waited) =
+                self.arrived.wait_timeout(turn, slice).unwrap_or_else(PoisonError::into_inner);
+            turn = back;
+            if waited.timed_out() && turn.pending == before {
+                break;
+            }
+        }
+        turn
+    }
+
+    fn lead(&self, sync: impl Fn() -> Result<Mark>) -> Result<()> {
+        let covered = self.turn().pending;
+        let start = Instant::now();
+        let outcome = sync();
+        let took = start.elapsed();
+        let mut turn = self.turn();
+        turn.leading = false;
+        match outcome {
+            Ok(mark) => {
+                turn.pending = turn.pending.saturating_sub(covered);
+                turn.expected = covered + turn.pending;
+                turn.took = took;
+                self.reach(turn, mark);
+                Ok(())
+            }
+            Err(error) => {
+                self.end(turn, &error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// The log is durable up to `mark`, however that came.
+    pub(crate) fn reached(&self, mark: Mark) {
+        self.reach(self.turn(), mark);
+    }
+
+    fn reach(&self, mut turn: MutexGuard<'_, Turn>, mark: Mark) {
+        turn.durable = turn.durable.max(mark);
+        let durable = turn.durable.id();
+        let callbacks = split(&mut turn.callbacks, durable);
+        let wakers = split(&mut turn.wakers, durable);
+        drop(turn);
+        self.turned.notify_all();
+        for (id, callback) in callbacks {
+            callback(Ok(id));
+        }
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Nothing will become durable any more: all who wait are told.
+    pub(crate) fn fail(&self, why: &str) {
+        self.end(self.turn(), why);
+    }
+
+    fn end(&self, mut turn: MutexGuard<'_, Turn>, why: &str) {
+        turn.failed.get_or_insert_with(|| why.to_owned());
+        let callbacks = std::mem::take(&mut turn.callbacks);
+        let wakers = std::mem::take(&mut turn.wakers);
+        drop(turn);
+        self.turned.notify_all();
+        for (_, callback) in callbacks {
+            callback(Err(lost(why)));
+        }
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Calls back once the record is durable: at once, if it is.
+    pub(crate) fn call(&self, when: RecordId, callback: Callback) {
+        let mut turn = self.turn();
+        if turn.durable.id() >= when {
+            drop(turn);
+            return callback(Ok(when));
+        }
+        if let Some(why) = turn.failed.clone() {
+            drop(turn);
+            return callback(Err(lost(&why)));
+        }
+        turn.callbacks.push((when, callback));
+    }
+
+    /// Whether the record is durable; if it is not yet, `waker` is woken when that changes.
+    pub(crate) fn poll(&self, record: RecordId, waker: &Waker) -> Option<Result<()>> {
+        let mut turn = self.turn();
+        if turn.durable.id() >= record {
+            return Some(Ok(()));
+        }
+        if let Some(why) = &turn.failed {
+            return Some(Err(lost(why)));
+        }
+        turn.wakers.push((record, waker.clone()));
+        None
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Nothing in here is left half done by a panic: each field is right by itself.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes out those that wait for no more than `durable`.
+fn split<T>(waiting: &mut Vec<(RecordId, T)>, durable: RecordId) -> Vec<(RecordId, T)> {
+    let (ready, left) = waiting.drain(..).partition(|(id, _)| *id <= durable);
+    *waiting = left;
+    ready
+}
+
+fn lost(why: &str) -> Error {
+    let what =
+        format!("the sync that was to make it durable has failed, so it may or may not be in the log: {why}");
+    Error::new(ErrorKind::Poisoned, "acknowledge the record", what)
+}

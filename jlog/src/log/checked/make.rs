@@ -1,0 +1,84 @@
+//! Making segments: from nothing, or from one that nobody wants any more.
+//!
+//! A segment gets its name once its header is on the disk, and its first record once its name is. So a segment that
+//! is there begins with a sound header, and all before it is complete.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::{Disk, File, Open};
+use crate::record::checked::{SEGMENT_HEADER, SegmentHeader};
+use crate::segment::data_path;
+
+/// A segment on its way; whoever finds one has found what a crash has left of it.
+const NEW: &str = ".new";
+/// A segment that was removed, and whose space the next one takes.
+const SPARE: &str = ".spare";
+const CHUNK: usize = 256 * 1024;
+
+fn spare(dir: &Path) -> PathBuf {
+    dir.join(SPARE)
+}
+
+fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))
+}
+
+/// Makes a segment, durable with its name and its header, and returns it with its header and its size. With `room`, so
+/// many bytes are written in advance, so that later syncs change no size.
+pub(crate) fn make(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut header: SegmentHeader,
+    room: Option<u64>,
+    mode: u32,
+) -> Result<(File, SegmentHeader, u64)> {
+    let path = dir.join(NEW);
+    let reused = room.is_some() && disk.rename(&spare(dir), &path).is_ok();
+    if reused {
+        // The name it had must be gone before its bytes are another segment's.
+        sync_names(disk, dir)?;
+    }
+    let file = File::open(disk, &path, Open::Create(mode))?;
+    header.recycled = reused;
+    if !reused {
+        file.truncate(0)?;
+    }
+    file.pwrite(&header.encode(), 0)?;
+    let size = match room {
+        Some(room) => fill(&file, room)?,
+        None => SEGMENT_HEADER as u64,
+    };
+    file.sync()?;
+
+    let target = data_path(dir, crate::id::SegmentId(header.segment));
+    disk.rename(&path, &target).map_err(|e| Error::io("give the new segment its name", &target, e))?;
+    sync_names(disk, dir)?;
+    drop(file);
+    // Under its own name, so that errors tell of it.
+    Ok((File::open(disk, &target, Open::ReadWrite)?, header, size))
+}
+
+/// Writes zeros up to `room`. Where there is no space for that the segment grows as it is written.
+fn fill(file: &File, room: u64) -> Result<u64> {
+    let zeros = vec![0; CHUNK.min(usize::try_from(room).unwrap_or(CHUNK))];
+    let mut at = file.size()?;
+    while at < room {
+        let len = usize::try_from(room - at).unwrap_or(CHUNK).min(zeros.len());
+        match file.pwrite(&zeros[..len], at) {
+            Ok(()) => at += len as u64,
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                file.truncate(SEGMENT_HEADER as u64)?;
+                return Ok(SEGMENT_HEADER as u64);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
+}
+
+/// Removes a segment that nobody wants any more, or puts it aside for [`make`] to use.
+pub(crate) fn unmake(disk: &dyn Disk, dir: &Path, path: &Path, keep: bool) -> std::io::Result<()> {
+    let taken = disk.info(&spare(dir), false).is_ok();
+    if keep && !taken { disk.rename(path, &spare(dir)) } else { disk.remove(path) }
+}

@@ -1,0 +1,65 @@
+//! Logs of the checksummed format: what is theirs alone. Reading them, their subscribers, looking at them and mending
+//! them are the same code as for classic logs.
+//!
+//! - `settings`: the metastore; `control`: what the processes of a log tell each other
+//! - `index`: making and comparing the index of a segment
+//! - `writer`, `group`, `make`, `recover`: appending; sharing syncs; making segments; what an unclean end has left
+
+pub(crate) mod control;
+pub(crate) mod group;
+pub(crate) mod index;
+mod make;
+mod recover;
+pub(crate) mod settings;
+pub(crate) mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Result;
+use crate::io::{Disk, File, Open};
+use crate::record::checked::LogIdentity;
+use control::{Control, ControlFile};
+use settings::Settings;
+
+pub(crate) use make::unmake;
+
+/// What all handles of one checksummed log share.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) log: LogIdentity,
+    /// The settings when the log was opened.
+    pub(crate) settings: Settings,
+    /// Of what run of the machine the control file must tell to be believed.
+    boot: [u8; 16],
+    control: Mutex<Option<Arc<File>>>,
+}
+
+impl Checked {
+    pub(crate) fn new(disk: &dyn Disk, settings: Settings) -> Checked {
+        // Without a boot to compare with, the control file says nothing of this run.
+        let boot = disk.boot().unwrap_or_default();
+        Checked { log: settings.log, settings, boot, control: Mutex::new(None) }
+    }
+
+    pub(crate) fn boot(&self) -> [u8; 16] {
+        self.boot
+    }
+
+    /// What the control file says, if it says anything: of this run of the machine, or of an earlier one.
+    pub(crate) fn control(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<Control>> {
+        let file = {
+            let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.is_none() {
+                *held = File::open_existing(disk, &ControlFile::path(dir), Open::Read)?.map(Arc::new);
+            }
+            held.clone()
+        };
+        file.map_or(Ok(None), |file| control::read(&file, self.log))
+    }
+
+    /// Whether a control file was written in this run of the machine.
+    pub(crate) fn is_of_now(&self, control: &Control) -> bool {
+        control.boot == self.boot && self.boot != [0; 16]
+    }
+}

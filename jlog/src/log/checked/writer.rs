@@ -1,0 +1,624 @@
+//! Appending to a checksummed log: one commit, one write; the sync is the group's.
+
+use std::io::IoSlice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use super::control::{Control, ControlFile, Mark};
+use super::group::Group;
+use super::recover::{refuse_to_write, take_over, walk_through};
+use super::settings::Settings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Marker, RecordId, SegmentId, Timestamp};
+use crate::io::{File, LockGuard};
+use crate::log::durability::Durability;
+use crate::log::shared::Shared;
+use crate::log::writer::{Recovery, WriterOptions, data_mode};
+use crate::record::CheckedWalk;
+use crate::record::checked::{
+    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, record_span,
+};
+use crate::record::compress::MAX_MESSAGE;
+use crate::record::index::Index;
+use crate::record::walk::{Ending, Extent};
+use crate::segment::SegmentSource;
+
+/// Up to this size a record is copied behind its headers and written in one piece; above, in three.
+const COPY_LIMIT: usize = 16 * 1024;
+
+/// The writer of a checksummed log.
+#[derive(Debug)]
+pub(crate) struct CheckedWriter {
+    log: Arc<Shared>,
+    state: Mutex<State>,
+    group: Group,
+    control: ControlFile,
+    durability: Durability,
+    shared: bool,
+    /// Segments are made with room for all they will hold, so that a sync changes no size.
+    room: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    active: Active,
+    control: Control,
+    settings: Settings,
+    scratch: Vec<u8>,
+    payload: Payload,
+    recovery: Recovery,
+    failed: bool,
+    /// Something was appended since this was opened, or since the last mark was set at the end.
+    appended: bool,
+}
+
+/// The active segment. Its index knows where it ends.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) id: SegmentId,
+    pub(crate) data: Arc<File>,
+    pub(super) place: Place,
+    pub(crate) index: Index,
+    /// How many bytes its file has.
+    size: u64,
+}
+
+impl Active {
+    pub(crate) fn new(id: SegmentId, data: Arc<File>, index: Index, size: u64) -> Active {
+        Active { id, data, place: Place::new(index.header.log, id.0), index, size }
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { segment: self.id, end: self.index.end, marker: self.index.last_marker }
+    }
+
+    fn next_marker(&self) -> u32 {
+        self.index.last_marker.saturating_add(1)
+    }
+
+    /// Writes a commit without records.
+    fn mark_end(&self, durable: u64, closing: bool) -> Result<u64> {
+        let at = self.index.end;
+        let commit = CommitHeader { len: 0, records: 0, first_marker: self.next_marker(), durable, closing };
+        self.data.pwrite(&commit.encode(self.place, at), at)?;
+        Ok(at + commit.span())
+    }
+
+    /// Writes the commit that closes the segment. It is no part of what its successor says of it: it may be missing.
+    pub(crate) fn close(&self, durable: u64) -> Result<()> {
+        self.mark_end(durable, true).map(drop)
+    }
+}
+
+impl CheckedWriter {
+    pub(crate) fn open(log: Arc<Shared>, options: &WriterOptions) -> Result<CheckedWriter> {
+        refuse_to_write(&log)?;
+        let settings = log.current_settings()?;
+        let durability = options.durability.unwrap_or(settings.durability);
+        let control = ControlFile::open(&**log.disk(), log.dir(), settings.log, data_mode(&log)?)?;
+        let shared = !options.exclusive.unwrap_or(true);
+        let lock = if shared {
+            control.file.lock()?
+        } else {
+            control.file.try_lock()?.ok_or_else(|| control.busy())?
+        };
+        let mut recovery = Recovery::default();
+        let room = durability.is_synced();
+        let (active, now) = join(&log, &control, shared, durability, room, &mut recovery)?;
+        if shared {
+            drop(lock);
+        } else {
+            lock.keep();
+        }
+        let state = State {
+            active,
+            control: now,
+            settings,
+            scratch: Vec::new(),
+            payload: Payload::default(),
+            recovery,
+            failed: false,
+            appended: false,
+        };
+        let group = Group::starting_at(now.durable);
+        Ok(CheckedWriter { log, state: Mutex::new(state), group, control, durability, shared, room })
+    }
+
+    pub(crate) fn recovery(&self) -> Recovery {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).recovery.clone()
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn is_exclusive(&self) -> bool {
+        !self.shared
+    }
+
+    pub(crate) fn append(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
+        let mut state = self.state()?;
+        let id = {
+            let _lock = self.enter(&mut state)?;
+            self.make_room(&mut state)?;
+            let durable = self.durable_in(&state);
+            let id = state.append(&self.log, message, time, durable)?;
+            self.tell(&mut state)?;
+            id
+        };
+        self.log.metrics().appended(1, message.len() as u64);
+        self.acknowledge(state, id, durability)
+    }
+
+    pub(crate) fn append_batch(
+        &self,
+        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
+        durability: Durability,
+    ) -> Result<Option<RecordId>> {
+        let mut state = self.state()?;
+        let id = {
+            let _lock = self.enter(&mut state)?;
+            self.make_room(&mut state)?;
+            let durable = self.durable_in(&state);
+            let Some((id, records, bytes)) = state.append_batch(&self.log, messages, durable)? else {
+                return Ok(None);
+            };
+            self.tell(&mut state)?;
+            self.log.metrics().appended(u64::from(records), bytes);
+            id
+        };
+        self.acknowledge(state, id, durability).map(Some)
+    }
+
+    /// Makes all that was appended durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let written = self.state()?.active.mark();
+        if self.group.durable() >= written {
+            return Ok(());
+        }
+        self.group.sync_now(|| self.sync_written())
+    }
+
+    /// Syncs, and leaves the log so that the next open finds nothing to put right.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.sync()?;
+        let mut state = self.state()?;
+        let _lock = self.enter(&mut state)?;
+        if state.appended && !self.shared {
+            // What says that the last records were durable, to whoever finds one of them damaged.
+            let end = state.active.mark_end(state.active.index.end, false)?;
+            let (latest, marker) = (state.active.index.latest, state.active.index.last_marker);
+            state.active.index.commit(latest, end, marker);
+            state.active.data.sync()?;
+            state.appended = false;
+            state.control.durable = state.active.mark();
+        }
+        state.control.written = state.active.mark();
+        state.control.clean = !self.shared;
+        self.control.write(&state.control)
+    }
+
+    pub(crate) fn last_id(&self) -> Result<RecordId> {
+        Ok(self.state()?.active.mark().id())
+    }
+
+    pub(crate) fn durable_id(&self) -> RecordId {
+        self.group.durable().id()
+    }
+
+    pub(crate) fn wait_durable(&self, id: RecordId) -> Result<()> {
+        let last = self.last_id()?;
+        if id > last {
+            let what = format!("{id} was not appended yet; the last record is {last}");
+            return Err(Error::new(ErrorKind::Invalid, "wait for a record", what).at(self.log.dir()));
+        }
+        self.group.wait(id, Duration::ZERO, || self.sync_written())
+    }
+
+    pub(crate) fn on_durable(&self, id: RecordId, call: Box<dyn FnOnce(Result<RecordId>) + Send>) {
+        self.group.call(id, call);
+    }
+
+    pub(crate) fn poll_durable(&self, id: RecordId, waker: &Waker) -> Option<Result<()>> {
+        self.group.poll(id, waker)
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        // A thread that panicked while it appended has left the state it was about to change.
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = PoisonError::into_inner(poisoned);
+            state.failed = true;
+            state
+        });
+        if state.failed {
+            return Err(Error::poisoned(state.active.data.path()));
+        }
+        state.scratch.clear();
+        Ok(state)
+    }
+
+    /// Takes the log for one append where others write too, and takes in what they have appended.
+    fn enter(&self, state: &mut State) -> Result<Option<LockGuard<'_>>> {
+        if !self.shared {
+            return Ok(None);
+        }
+        let lock = self.control.file.lock()?;
+        let now = self.control.read()?.filter(|now| self.log.is_of_now(now));
+        let ours = now.filter(|now| now.term == state.control.term && !now.is_doubted() && !now.clean);
+        match ours {
+            Some(now) if now.written.segment == state.active.id => {
+                state.control = now;
+                self.catch_up(state)?;
+            }
+            _ => {
+                let (active, control) =
+                    join(&self.log, &self.control, true, self.durability, self.room, &mut state.recovery)?;
+                state.active = active;
+                state.control = control;
+            }
+        }
+        self.group.reached(state.control.durable);
+        Ok(Some(lock))
+    }
+
+    /// Goes on behind what others have appended to the same segment; one who died may have left half a commit.
+    fn catch_up(&self, state: &mut State) -> Result<()> {
+        let active = &mut state.active;
+        let (end, size) = (active.index.end, active.data.size()?);
+        let mut walk = active.walk(&self.log, Extent { settled: true, ..Extent::of_size(size, false) });
+        walk.resume(end, active.index.last_marker);
+        let (seen, _, _, ending) = walk_through(&mut walk, &self.log, active.id)?;
+        if seen.end > end {
+            // Its notes begin where ours end.
+            active.index.absorb(&seen, end);
+        }
+        active.size = size;
+        if matches!(ending, Ending::Torn { .. }) {
+            active.data.truncate(active.index.end)?;
+            active.size = active.index.end;
+        }
+        Ok(())
+    }
+
+    /// Tells the other processes how far the log is written.
+    fn tell(&self, state: &mut State) -> Result<()> {
+        state.appended = true;
+        if !self.shared {
+            return Ok(());
+        }
+        state.control.written = state.active.mark();
+        state.control.pid = std::process::id();
+        self.control.write(&state.control)
+    }
+
+    /// Goes on in the next segment if this one is full.
+    fn make_room(&self, state: &mut State) -> Result<()> {
+        if state.active.index.end < u64::from(state.settings.segment_size) {
+            return Ok(());
+        }
+        let durable = self.durable_in(state);
+        // It has to stand before the segment that lies behind it is there; what it says is said by that one as well.
+        self.settle(state, |state| {
+            state.active.close(durable)?;
+            state.active.data.sync()
+        })?;
+        self.log.metrics().synced(0);
+        let next = self.log.next_segment(state.active.id)?;
+        state.settings = self.log.current_settings()?;
+        // Where there is no space for a new segment this one stays the last, closed, and the next append tries again.
+        let made = match state.active.successor(&self.log, next, self.room) {
+            Err(error) if error.kind() != ErrorKind::NoSpace => {
+                state.failed = true;
+                return Err(error);
+            }
+            outcome => outcome?,
+        };
+        state.active = made;
+        state.control.durable = state.active.mark();
+        state.control.written = state.active.mark();
+        self.control.write(&state.control)?;
+        self.group.reached(state.control.durable);
+        self.log.metrics().rotated();
+        Ok(())
+    }
+
+    /// Something that must reach the disk: if it does not, this writer is at its end, and everybody is told.
+    fn settle(&self, state: &mut State, deed: impl FnOnce(&mut State) -> Result<()>) -> Result<()> {
+        deed(state).inspect_err(|error| {
+            if error.kind() != ErrorKind::NoSpace {
+                self.poison(state, error);
+            }
+        })
+    }
+
+    fn poison(&self, state: &mut State, error: &Error) {
+        state.failed = true;
+        state.control.poisoned = true;
+        // If even this cannot be written, the mark of the sync under way says the same.
+        let _ = self.control.write(&state.control);
+        self.group.fail(&error.to_string());
+    }
+
+    /// Up to where the active segment is known to be on the disk.
+    fn durable_in(&self, state: &State) -> u64 {
+        let durable = self.group.durable();
+        if durable.segment == state.active.id { durable.end } else { 0 }
+    }
+
+    fn acknowledge(
+        &self,
+        state: MutexGuard<'_, State>,
+        id: RecordId,
+        durability: Durability,
+    ) -> Result<RecordId> {
+        drop(state);
+        let company = match durability {
+            Durability::Process | Durability::Interval(_) => return Ok(id),
+            Durability::Sync => Duration::ZERO,
+            Durability::Group(company) => company,
+        };
+        if cfg!(planted_bugs) && crate::planted("ack_before_sync") {
+            return Ok(id);
+        }
+        self.group.arrive();
+        self.group.wait(id, company, || self.sync_written())?;
+        Ok(id)
+    }
+
+    /// Syncs what is written at this moment, and says how far that was.
+    fn sync_written(&self) -> Result<Mark> {
+        if self.shared {
+            return self.sync_in_turn();
+        }
+        let (data, mark) = {
+            let mut state = self.state()?;
+            state.control.syncing = true;
+            self.control.write(&state.control)?;
+            (Arc::clone(&state.active.data), state.active.mark())
+        };
+        let outcome = sync_data(&data);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.synced(&mut state, mark, outcome)
+    }
+
+    /// Where others write too, nobody writes while one syncs: so the sync covers what everybody has written.
+    fn sync_in_turn(&self) -> Result<Mark> {
+        let mut state = self.state()?;
+        let _lock = self.enter(&mut state)?;
+        let mark = state.active.mark();
+        if state.control.durable >= mark {
+            return Ok(mark);
+        }
+        state.control.syncing = true;
+        state.control.pid = std::process::id();
+        self.control.write(&state.control)?;
+        let outcome = sync_data(&state.active.data);
+        self.synced(&mut state, mark, outcome)
+    }
+
+    fn synced(&self, state: &mut State, mark: Mark, outcome: Result<()>) -> Result<Mark> {
+        state.control.syncing = false;
+        if let Err(error) = outcome {
+            self.poison(state, &error);
+            return Err(error);
+        }
+        self.log.metrics().synced(1);
+        state.control.durable = state.control.durable.max(mark);
+        self.control.write(&state.control)?;
+        Ok(mark)
+    }
+}
+
+fn sync_data(data: &File) -> Result<()> {
+    let outcome = data.sync();
+    if cfg!(planted_bugs) && crate::planted("retried_sync") && outcome.is_err() {
+        return data.sync_again();
+    }
+    outcome
+}
+
+/// Takes part in a log: beside those who write to it now, or, where nobody does, after putting right what they left.
+fn join(
+    log: &Shared,
+    control: &ControlFile,
+    shared: bool,
+    durability: Durability,
+    room: bool,
+    recovery: &mut Recovery,
+) -> Result<(Active, Control)> {
+    let before = control.read()?;
+    let live = before.filter(|now| shared && log.is_of_now(now) && now.shared && !now.is_doubted());
+    let now = match live {
+        Some(now) => now,
+        None => {
+            let mut taken = take_over(log, before.as_ref(), room, recovery)?;
+            taken.data.sync()?;
+            // Records that were torn off are gone, and so is what a sound end had behind it: this is where the log is.
+            taken.size = taken.data.size()?;
+            let mark = taken.mark();
+            let now = Control {
+                boot: log.boot(),
+                term: before.map_or(1, |before| before.term + 1),
+                pid: std::process::id(),
+                written: mark,
+                durable: mark,
+                shared,
+                eager: !durability.is_synced(),
+                syncing: false,
+                poisoned: false,
+                clean: false,
+            };
+            control.write(&now)?;
+            log.saw(taken.id);
+            return Ok((taken, now));
+        }
+    };
+    let eager = now.eager || !durability.is_synced();
+    let now = Control { eager, clean: false, ..now };
+    control.write(&now)?;
+    let mut active = Active::reopen(log, now.written.segment)?;
+    let size = active.data.size()?;
+    let mut walk = active.walk(log, Extent { settled: true, ..Extent::of_size(size, false) });
+    let (index, damaged, _, ending) = walk_through(&mut walk, log, active.id)?;
+    if damaged {
+        recovery.damaged = Some(active.id);
+    }
+    active.index = index;
+    active.size = size;
+    if matches!(ending, Ending::Torn { .. }) {
+        active.data.truncate(active.index.end)?;
+        active.size = active.index.end;
+    }
+    Ok((active, now))
+}
+
+impl Active {
+    /// Opens the segment that others write to.
+    fn reopen(log: &Shared, id: SegmentId) -> Result<Active> {
+        let path = log.data_path(id);
+        let data = Arc::new(File::open(&**log.disk(), &path, crate::io::Open::ReadWrite)?);
+        let index = Index::new(log.require_header(id)?);
+        Ok(Active::new(id, data, index, 0))
+    }
+
+    fn walk(&self, log: &Shared, extent: Extent) -> CheckedWalk<SegmentSource> {
+        let source =
+            SegmentSource::new(log.disk(), Arc::clone(&self.data), log.index_path(self.id), log.codec());
+        CheckedWalk::new(source, log.identity(), self.id.0, extent)
+    }
+}
+
+impl State {
+    fn append(&mut self, log: &Shared, message: &[u8], time: Timestamp, durable: u64) -> Result<RecordId> {
+        check_size(log, message)?;
+        let mut payload = std::mem::take(&mut self.payload);
+        let (header, stored) =
+            payload.of(message, time, crate::record::checked::kind::MESSAGE, self.settings.compression);
+        let at = self.active.index.end;
+        let outcome = if stored.len() <= COPY_LIMIT {
+            let mut bytes = std::mem::take(&mut self.scratch);
+            bytes.resize(COMMIT_HEADER, 0);
+            push_record(&mut bytes, self.active.place, at, header, stored);
+            self.finish(&mut bytes, 1, durable);
+            let outcome = self.write(bytes.len() as u64, 1, time, |data, at| data.pwrite(&bytes, at));
+            self.scratch = bytes;
+            outcome
+        } else {
+            let span = record_span(stored.len() as u64);
+            let body = u32::try_from(span).expect("a record of at most MAX_MESSAGE bytes");
+            let commit = self.commit(body, 1, durable).encode(self.active.place, at);
+            let record = header.encode(self.active.place, at + COMMIT_HEADER as u64);
+            let filling = [0; ALIGN];
+            let filling = &filling[..(span as usize) - RECORD_HEADER - stored.len()];
+            let len = COMMIT_HEADER as u64 + span;
+            self.write(len, 1, time, |data, at| {
+                let pieces = [&commit[..], &record, stored, filling];
+                data.pwritev(&mut pieces.map(IoSlice::new), at)
+            })
+        };
+        self.payload = payload;
+        outcome
+    }
+
+    /// One commit for all of them. The last id, how many there are, and how many bytes their messages have.
+    fn append_batch(
+        &mut self,
+        log: &Shared,
+        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
+        durable: u64,
+    ) -> Result<Option<(RecordId, u32, u64)>> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        let mut payload = std::mem::take(&mut self.payload);
+        bytes.resize(COMMIT_HEADER, 0);
+        let (mut records, mut total, mut latest) = (0u32, 0, Timestamp::default());
+        let mut gathered = Ok(());
+        for (message, time) in messages {
+            let fits = check_size(log, message).and_then(|()| {
+                let all = bytes.len() as u64 + record_span(message.len() as u64 + 64);
+                if all > u64::from(u32::MAX) || records == u32::MAX {
+                    return Err(too_large(log, "a batch of 4 GiB or more"));
+                }
+                Ok(())
+            });
+            if fits.is_err() {
+                gathered = fits;
+                break;
+            }
+            let (header, stored) =
+                payload.of(message, time, crate::record::checked::kind::MESSAGE, self.settings.compression);
+            push_record(&mut bytes, self.active.place, self.active.index.end, header, stored);
+            records += 1;
+            total += message.len() as u64;
+            latest = latest.max(time);
+        }
+        self.payload = payload;
+        let outcome = gathered.and_then(|()| {
+            if records == 0 {
+                return Ok(None);
+            }
+            self.finish(&mut bytes, records, durable);
+            let id = self.write(bytes.len() as u64, records, latest, |data, at| data.pwrite(&bytes, at))?;
+            Ok(Some((id, records, total)))
+        });
+        self.scratch = bytes;
+        outcome
+    }
+
+    fn commit(&self, len: u32, records: u32, durable: u64) -> CommitHeader {
+        CommitHeader { len, records, first_marker: self.active.next_marker(), durable, closing: false }
+    }
+
+    /// Puts the commit's header in front of its records.
+    fn finish(&self, bytes: &mut [u8], records: u32, durable: u64) {
+        let len = u32::try_from(bytes.len() - COMMIT_HEADER).expect("checked when the records were gathered");
+        let commit = self.commit(len, records, durable);
+        bytes[..COMMIT_HEADER].copy_from_slice(&commit.encode(self.active.place, self.active.index.end));
+    }
+
+    fn write(
+        &mut self,
+        len: u64,
+        records: u32,
+        latest: Timestamp,
+        put: impl FnOnce(&File, u64) -> Result<()>,
+    ) -> Result<RecordId> {
+        let active = &mut self.active;
+        let at = active.index.end;
+        let last = active.index.last_marker.checked_add(records);
+        let Some(marker) = last else {
+            let what = "a segment can hold 4,294,967,295 records; make its segments smaller";
+            return Err(Error::new(ErrorKind::TooLarge, "append a record", what).at(active.data.path()));
+        };
+        if let Err(error) = put(&active.data, at) {
+            // Nothing of it may stay. Where that cannot be had either, this writer is at its end.
+            if error.kind() != ErrorKind::NoSpace || active.data.truncate(at).is_err() {
+                self.failed = true;
+            }
+            self.active.size = at;
+            return Err(error);
+        }
+        active.size = active.size.max(at + len);
+        active.index.commit(latest, at + len, marker);
+        Ok(RecordId { segment: active.id, marker: Marker(marker) })
+    }
+}
+
+/// Puts a record behind others of the commit that will stand at `commit_at`.
+fn push_record(bytes: &mut Vec<u8>, place: Place, commit_at: u64, header: RecordHeader, stored: &[u8]) {
+    let at = commit_at + bytes.len() as u64;
+    bytes.extend_from_slice(&header.encode(place, at));
+    bytes.extend_from_slice(stored);
+    bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+}
+
+fn check_size(log: &Shared, message: &[u8]) -> Result<()> {
+    if message.len() <= MAX_MESSAGE {
+        return Ok(());
+    }
+    Err(too_large(log, &format!("a message of {} bytes is above the limit of {MAX_MESSAGE}", message.len())))
+}
+
+fn too_large(log: &Shared, what: &str) -> Error {
+    Error::new(ErrorKind::TooLarge, "append a message", what).at(log.dir())
+}

@@ -1,0 +1,383 @@
+//! The steps that mend a checksummed log. Nothing moves: what is lost is replaced, in its place, by a note of how much
+//! it was, so that every id stays what it is and readers are told.
+
+use std::collections::BTreeSet;
+
+use super::{Deed, Holes, Part, Step};
+use crate::error::Result;
+use crate::id::{SegmentId, Timestamp};
+use crate::log::checked::index::of as make_index;
+use crate::log::checkpoints::{self, Stored};
+use crate::log::inspect::{Finding, FindingKind, SegmentReport, misplaced};
+use crate::log::names::{METASTORE, checkpoint_path};
+use crate::log::repair::plan::Planner;
+use crate::record::checked::{
+    ALIGN, COMMIT_HEADER, CommitHeader, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    kind,
+};
+use crate::record::walk::{Hole, HoleKind, Step as Walked};
+use crate::segment::IndexState;
+
+impl Planner<'_> {
+    pub(super) fn checked(&mut self) -> Result<()> {
+        self.checked_checkpoints()?;
+        for segment in &self.seen.segments {
+            self.checked_segment(segment)?;
+        }
+        for finding in self.seen.findings.iter().filter(|finding| finding.kind == FindingKind::Missing) {
+            self.missing(finding)?;
+        }
+        self.checked_indexes()?;
+        self.checked_metastore();
+        Ok(())
+    }
+
+    fn checked_checkpoints(&mut self) -> Result<()> {
+        for subscriber in &self.seen.subscribers {
+            let path = checkpoint_path(self.log.dir(), &subscriber.name);
+            let (now, len) = match checkpoints::read(self.log, &path)? {
+                Stored::At(id, len) => (Some(id), len),
+                Stored::Short(len) => (None, len),
+                Stored::Nobody => continue,
+            };
+            let (to, what) = match now {
+                None => (self.lost_place(None)?, "unreadable checkpoint"),
+                Some(id) if misplaced(id, &self.seen.segments, self.seen.active).is_some() => {
+                    // Its segment's records may come back as a note of what is lost: the place stays.
+                    if self.will_be_made(id.segment) {
+                        continue;
+                    }
+                    (self.lost_place(Some(id))?, "checkpoint outside the log")
+                }
+                Some(id) => (id, "checkpoint of a wrong length"),
+            };
+            let fits = now == Some(to) && len == checkpoints::file_len(self.log);
+            if fits || !self.wants(Part::Checkpoints, Some(to.segment), true) {
+                continue;
+            }
+            let from = now.map_or_else(|| "nowhere".to_owned(), |id| id.to_string());
+            // Newer than whatever a slot of the old file may hold.
+            let bytes = checkpoints::checked_file(self.log, to, 1 << 32);
+            let step = Step {
+                part: Part::Checkpoints,
+                file: subscriber.name.file_name().to_string_lossy().into_owned(),
+                from: 0,
+                to: len,
+                what: what.to_owned(),
+                deed: format!("move \"{}\" from {from} to {to}", subscriber.name),
+                lost: Some(0),
+                safe: true,
+                moves_ids_after: None,
+            };
+            self.step(step, Deed::Replace(bytes));
+        }
+        Ok(())
+    }
+
+    fn will_be_made(&self, id: SegmentId) -> bool {
+        let missing = self.seen.findings.iter().any(|finding| {
+            finding.kind == FindingKind::Missing && finding.segment.is_some_and(|first| first <= id)
+        });
+        missing && self.seen.segments.last().is_some_and(|last| id < last.id)
+    }
+
+    /// Notes in the place of what is lost, a header in the place of a damaged one, and the torn end cut off.
+    fn checked_segment(&mut self, segment: &SegmentReport) -> Result<()> {
+        let id = segment.id;
+        let findings =
+            |kind: FindingKind| move |finding: &&Finding| finding.kind == kind && finding.segment == Some(id);
+        let damaged = self.seen.findings.iter().any(|finding| findings(FindingKind::Damage)(&finding));
+        let mut patches = Vec::new();
+        if damaged && self.options.holes == Holes::Cut {
+            let place = Place::new(self.log.identity(), id.0);
+            let Some(mut walk) = self.walk(id)? else { return Ok(()) };
+            loop {
+                match walk.step()? {
+                    Walked::Record(_) => {}
+                    Walked::Hole(hole) => self.note(segment, place, &hole, &mut patches)?,
+                    Walked::End(_) => break,
+                }
+            }
+        }
+        let torn = self.seen.findings.iter().find(findings(FindingKind::Torn));
+        let torn = torn.filter(|_| self.wants(Part::Data, Some(id), true));
+        let cut = torn.map(|finding| finding.from);
+        if let Some(finding) = torn {
+            let step = Step {
+                part: Part::Data,
+                file: finding.file.clone(),
+                from: finding.from,
+                to: finding.to,
+                what: "torn end".to_owned(),
+                deed: format!("cut {} B", finding.to - finding.from),
+                lost: None,
+                safe: true,
+                moves_ids_after: None,
+            };
+            let deed =
+                if patches.is_empty() { Deed::Truncate(finding.from) } else { Deed::Patch(Vec::new(), None) };
+            self.step(step, deed);
+        }
+        if !patches.is_empty() {
+            self.merge_patches(id, patches, cut);
+        }
+        Ok(())
+    }
+
+    /// All of a file's changes are one deed, with its first step.
+    fn merge_patches(&mut self, id: SegmentId, patches: Vec<(u64, Vec<u8>)>, cut: Option<u64>) {
+        let file = id.to_string();
+        let plan = &mut self.plan;
+        let first = plan.steps.iter().position(|step| step.file == file);
+        if let Some(first) = first {
+            plan.deeds[first] = Deed::Patch(patches, cut);
+        }
+    }
+
+    /// One hole: the step, and the bytes that go in its place.
+    fn note(
+        &mut self,
+        segment: &SegmentReport,
+        place: Place,
+        hole: &Hole,
+        patches: &mut Vec<(u64, Vec<u8>)>,
+    ) -> Result<()> {
+        let id = segment.id;
+        let (patch, deed) = match hole.kind {
+            HoleKind::Repaired | HoleKind::CutShort => return Ok(()),
+            HoleKind::Beginning => {
+                let Some(header) = self.rebuilt_header(id)? else { return Ok(()) };
+                (Some((0, header.encode().to_vec())), "write the segment's header anew".to_owned())
+            }
+            HoleKind::Foreign => return self.replace_foreign(segment),
+            HoleKind::Bytes | HoleKind::Payload => {
+                let what = match hole.lost {
+                    Some(lost) => format!("note that {lost} messages are lost here"),
+                    None => return Ok(()),
+                };
+                (lost_here(place, hole).map(|bytes| (hole.from, bytes)), what)
+            }
+        };
+        let safe = hole.lost == Some(0);
+        let Some(patch) = patch.filter(|_| self.wants(Part::Data, Some(id), safe)) else { return Ok(()) };
+        let step = Step {
+            part: Part::Data,
+            file: id.to_string(),
+            from: hole.from,
+            to: hole.to,
+            what: "damage".to_owned(),
+            deed,
+            lost: hole.lost.map(u64::from),
+            safe,
+            moves_ids_after: None,
+        };
+        patches.push(patch);
+        // The deed of the whole file comes with its first step.
+        self.step(step, Deed::Patch(Vec::new(), None));
+        Ok(())
+    }
+
+    /// The file of a segment is another one: a note of what is lost goes in its place. What it is stays, kept aside.
+    fn replace_foreign(&mut self, segment: &SegmentReport) -> Result<()> {
+        let Some((bytes, lost)) = self.stand_in(segment.id)? else { return Ok(()) };
+        if !self.wants(Part::Data, Some(segment.id), false) {
+            return Ok(());
+        }
+        let step = Step {
+            part: Part::Data,
+            file: segment.id.to_string(),
+            from: 0,
+            to: segment.file_bytes,
+            what: "another segment's file".to_owned(),
+            deed: format!("put a note of {lost} lost messages in its place"),
+            lost: Some(u64::from(lost)),
+            safe: false,
+            moves_ids_after: None,
+        };
+        self.step(step, Deed::Replace(bytes));
+        Ok(())
+    }
+
+    /// A missing segment: a note of what is lost, where it is known how much that is.
+    fn missing(&mut self, finding: &Finding) -> Result<()> {
+        let Some(first) = finding.segment else { return Ok(()) };
+        let last = self.seen.segments.iter().map(|segment| segment.id).find(|id| *id > first);
+        let Some(next) = last else { return Ok(()) };
+        for id in (first.0..next.0).map(SegmentId) {
+            let Some((bytes, lost)) = self.stand_in(id)? else { continue };
+            if !self.wants(Part::Data, Some(id), false) {
+                continue;
+            }
+            let step = Step {
+                part: Part::Data,
+                file: id.to_string(),
+                from: 0,
+                to: 0,
+                what: "the segment is missing".to_owned(),
+                deed: format!("put a note of {lost} lost messages in its place"),
+                lost: Some(u64::from(lost)),
+                safe: false,
+                moves_ids_after: None,
+            };
+            self.step(step, Deed::Make(bytes));
+        }
+        Ok(())
+    }
+
+    /// A whole segment that says no more than how many records are lost with it, and that number.
+    fn stand_in(&self, id: SegmentId) -> Result<Option<(Vec<u8>, u32)>> {
+        let Some(next) = id.next().map_or(Ok(None), |next| self.log.header(next))? else { return Ok(None) };
+        let ours = next.log == self.log.identity() && next.segment == id.0 + 1;
+        if !ours || next.previous_end < SEGMENT_HEADER as u64 {
+            return Ok(None);
+        }
+        let lost = next.previous_marker;
+        let Some(header) = self.rebuilt_header(id)? else { return Ok(None) };
+        let place = Place::new(header.log, id.0);
+        let mut bytes = header.encode().to_vec();
+        let room = next.previous_end - SEGMENT_HEADER as u64;
+        if lost > 0 || room > 0 {
+            let whole = Hole {
+                from: SEGMENT_HEADER as u64,
+                to: next.previous_end,
+                lost: Some(lost),
+                after: 0,
+                starts_with_header: false,
+                kind: HoleKind::Bytes,
+                inside: false,
+            };
+            let Some(note) = lost_here(place, &whole) else { return Ok(None) };
+            bytes.extend_from_slice(&note);
+        }
+        Ok(Some((bytes, lost)))
+    }
+
+    /// The header that a segment should have: from its index, or from what its neighbours say.
+    fn rebuilt_header(&self, id: SegmentId) -> Result<Option<SegmentHeader>> {
+        if let Some(index) = self.log.read_index(id)? {
+            return Ok(Some(index.header));
+        }
+        let ours = |header: SegmentHeader| header.log == self.log.identity();
+        let previous = match id.0.checked_sub(1) {
+            Some(n) => self.log.header(SegmentId(n))?.filter(|header| ours(*header) && header.segment == n),
+            None => None,
+        };
+        let next = id.next().map_or(Ok(None), |next| self.log.header(next))?;
+        let next = next.filter(|header| ours(*header) && header.segment == id.0 + 1);
+        let report = self.seen.segments.iter().find(|segment| Some(segment.id.0) == id.0.checked_sub(1));
+        let mut header = SegmentHeader {
+            log: self.log.identity(),
+            segment: id.0,
+            created: Timestamp::default(),
+            records_before: 0,
+            bytes_before: 0,
+            latest_before: Timestamp::default(),
+            previous_end: 0,
+            previous_marker: 0,
+            recycled: true,
+        };
+        if let (Some(previous), Some(report)) = (previous, report) {
+            // A finished segment ends with the commit that closes it, which its successor does not count.
+            header.records_before = previous.records_before + u64::from(report.last_marker.0);
+            header.bytes_before = previous.bytes_before + report.bytes.saturating_sub(SEGMENT_HEADER as u64);
+            let newest =
+                report.times.map_or(previous.latest_before, |(_, to)| to.max(previous.latest_before));
+            header.latest_before = newest;
+            header.created = newest;
+        } else if let Some(next) = next {
+            header.records_before = next.records_before.saturating_sub(u64::from(next.previous_marker));
+            header.bytes_before = next.bytes_before;
+            header.created = next.created;
+        }
+        Ok(Some(header))
+    }
+
+    fn checked_indexes(&mut self) -> Result<()> {
+        for segment in &self.seen.segments {
+            let wrong = matches!(segment.index.state, IndexState::Stale | IndexState::Damaged);
+            if !wrong || !self.wants(Part::Indexes, Some(segment.id), true) {
+                continue;
+            }
+            let made = make_index(self.log, segment.id)?.filter(|made| made.sealed && !made.damaged);
+            // Over damage, or in the active segment, none is right: without one, readers walk.
+            let (what, bytes) = match made {
+                Some(made) => ("index", made.index.encode()),
+                None => ("index of what has none", Vec::new()),
+            };
+            self.index_step(segment.id, what.to_owned(), bytes);
+        }
+        Ok(())
+    }
+
+    fn checked_metastore(&mut self) {
+        let problem = self.seen.findings.iter().find(|finding| finding.kind == FindingKind::Metastore);
+        let Some(finding) = problem.filter(|_| self.wants(Part::Metastore, None, true)) else { return };
+        let mut settings = self.log.settings().clone();
+        settings.generation += 1 << 32;
+        let step = Step {
+            part: Part::Metastore,
+            file: METASTORE.to_owned(),
+            from: 0,
+            to: finding.to,
+            what: finding.detail.clone(),
+            deed: format!(
+                "write: log {}, segments of {} B, {}",
+                settings.log, settings.segment_size, settings.durability
+            ),
+            lost: Some(0),
+            safe: true,
+            moves_ids_after: None,
+        };
+        let bytes = settings.encode_file();
+        self.step(step, if self.has(METASTORE) { Deed::Replace(bytes) } else { Deed::Make(bytes) });
+    }
+}
+
+/// The bytes that say, in the place of a hole, how many records were lost there; `None` if it is too small for that.
+fn lost_here(place: Place, hole: &Hole) -> Option<Vec<u8>> {
+    let lost = hole.lost?;
+    if !(hole.to - hole.from).is_multiple_of(ALIGN as u64) {
+        return None;
+    }
+    let len = usize::try_from(hole.to - hole.from).ok()?;
+    let mut bytes = vec![0; len];
+    let mut at = 0;
+    if !hole.inside {
+        let body = u32::try_from(len.checked_sub(COMMIT_HEADER)?).ok()?;
+        let commit = CommitHeader {
+            len: body,
+            records: lost,
+            first_marker: hole.after.checked_add(1)?,
+            durable: hole.from,
+            closing: false,
+        };
+        bytes[..COMMIT_HEADER].copy_from_slice(&commit.encode(place, hole.from));
+        at = COMMIT_HEADER;
+        if lost == 0 {
+            return Some(bytes);
+        }
+    }
+    let payload = len.checked_sub(at + RECORD_HEADER)?;
+    let record = RecordHeader {
+        len: u32::try_from(payload).ok()?,
+        time: Timestamp { seconds: lost, micros: 0 },
+        kind: kind::LOST,
+        compressed: false,
+        payload_crc: crc32fast::hash(&bytes[at + RECORD_HEADER..]),
+    };
+    bytes[at..at + RECORD_HEADER].copy_from_slice(&record.encode(place, hole.from + at as u64));
+    Some(bytes)
+}
+
+/// The steps of a plan that change one file several times are one deed: these files are done with once.
+pub(super) fn is_told_with_another(deed: &Deed) -> bool {
+    matches!(deed, Deed::Patch(patches, None) if patches.is_empty())
+}
+
+/// What is left when the plan is carried out, of the kinds that only a checksummed log has.
+pub(super) fn mended(finding: &Finding, made: &BTreeSet<String>) -> bool {
+    match (finding.kind, finding.segment) {
+        (FindingKind::Missing, Some(id)) => made.contains(&id.to_string()),
+        _ => false,
+    }
+}
