@@ -40,8 +40,10 @@ mod segment;
 
 pub use error::{Error, ErrorKind, Result};
 pub use id::{Marker, NotARecordId, RecordId, SegmentId, Timestamp};
+#[cfg(feature = "async")]
+pub use log::{Append, Ready};
 pub use log::{
-    Counts, CreateOptions, Cursor, Durability, Format, Gap, GapKind, Interval, Log, OnDamage, Pending,
+    Counts, CreateOptions, Cursor, Durability, Format, Gap, GapKind, Interval, Lag, Log, OnDamage, Pending,
     Reader, Record, Recovery, Retention, Start, Subscriber, Tail, WhenFull, Writer, WriterOptions,
 };
 pub use log::{inspect, repair};
@@ -52,7 +54,8 @@ pub use record::classic::{Metastore, Safety};
 pub use record::compress::MAX_MESSAGE;
 pub use segment::{IndexDetails, IndexState};
 
-/// A mistake put in on purpose, to show that the tests find it: named by the environment, in builds for that alone.
+/// Whether this mistake is put in on purpose: named by the environment, in builds made for that alone, to show that the
+/// tests find it.
 #[cfg(planted_bugs)]
 pub(crate) fn planted(bug: &str) -> bool {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
@@ -60,6 +63,6 @@ pub(crate) fn planted(bug: &str) -> bool {
 }
 
 #[cfg(not(planted_bugs))]
-pub(crate) fn planted(_bug: &str) -> bool {
+pub(crate) const fn planted(_bug: &str) -> bool {
     false
 }

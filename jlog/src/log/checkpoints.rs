@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::checked::retention::{self, Limits};
+use super::checked::settings::Retention;
 use super::checked::unmake;
 use super::names::{Listing, METASTORE, Subscriber, checkpoint_path};
 use super::shared::Shared;
@@ -257,16 +259,61 @@ pub(crate) fn pending(log: &Shared, segment: SegmentId) -> Result<Pending> {
 /// Removes the segments in `from..to` that no subscriber wants any more, and says which.
 ///
 /// The caller has made the checkpoints durable that allow it. Subscribers added by this engine meanwhile wait for
-/// the metastore's lock. The active segment stays, and so does everything where nobody subscribes.
+/// the metastore's lock. The active segment stays, and so does everything where nobody subscribes, unless the log's
+/// retention says otherwise; what that keeps longer stays too.
 pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<SegmentId>> {
+    prune_as(log, from, to, Keep::AsRetentionSays)
+}
+
+/// Removes everything that all have read, though the log's retention would keep some of it.
+pub(crate) fn prune_read(log: &Shared) -> Result<Vec<SegmentId>> {
+    prune_as(log, SegmentId(0), SegmentId(u32::MAX), Keep::Nothing)
+}
+
+/// Removes everything before `first`, read or not, but for the active segment; what is unread is noted as dropped.
+pub(crate) fn drop_before(log: &Shared, first: SegmentId) -> Result<Vec<SegmentId>> {
     let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
     let _lock = metastore.lock()?;
     let listing = log.listing()?;
-    let Some(earliest) = earliest_wanted(log, &listing)? else { return Ok(Vec::new()) };
-    let limit = earliest.min(to).min(log.active()?);
-    let unwanted: Vec<_> = listing.segments.iter().copied().filter(|id| *id >= from && *id < limit).collect();
-    if !unwanted.is_empty() {
-        sync_checkpoints(log, &listing)?;
+    let first = first.min(log.active()?);
+    retention::note_dropped(&metastore, first)?;
+    let unwanted: Vec<_> = listing.segments.iter().copied().filter(|id| *id < first).collect();
+    remove(log, &listing, unwanted)
+}
+
+/// What is kept of what all have read.
+#[derive(PartialEq)]
+enum Keep {
+    AsRetentionSays,
+    Nothing,
+}
+
+fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<Vec<SegmentId>> {
+    let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
+    let _lock = metastore.lock()?;
+    let listing = log.listing()?;
+    let wanted = earliest_wanted(log, &listing)?;
+    let active = log.active()?;
+    let settings = log.current_settings()?;
+    let kept = settings.retention != Retention::default();
+    let mut limits = Limits { read: wanted.unwrap_or_default().min(active), dropped: SegmentId(0) };
+    // A policy looks at the whole log, not at what one checkpoint has left behind.
+    let (from, to) = if kept { (SegmentId(0), SegmentId(u32::MAX)) } else { (from, to) };
+    if kept && keep == Keep::AsRetentionSays {
+        limits = retention::limits(log, &listing, wanted, &settings.retention, active)?;
+    }
+    let unread = |id: &SegmentId| wanted.is_none_or(|wanted| *id >= wanted);
+    let going = |id: &SegmentId| *id < limits.dropped || (*id >= from && *id < limits.read.min(to));
+    let unwanted: Vec<_> = listing.segments.iter().copied().filter(going).collect();
+    if unwanted.iter().any(unread) {
+        retention::note_dropped(&metastore, limits.dropped)?;
+    }
+    remove(log, &listing, unwanted)
+}
+
+fn remove(log: &Shared, listing: &Listing, unwanted: Vec<SegmentId>) -> Result<Vec<SegmentId>> {
+    if !unwanted.is_empty() && !crate::planted("remove_before_checkpoint") {
+        sync_checkpoints(log, listing)?;
     }
 
     let keep_spare = log.settings().durability.is_synced();
@@ -274,11 +321,11 @@ pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<
     for id in unwanted {
         // The index first: without its data it would be a stray that nothing explains.
         for (path, is_data) in [(log.index_path(id), false), (log.data_path(id), true)] {
-            let removed = match log.checked() {
+            let outcome = match log.checked() {
                 Some(_) if is_data => unmake(&**log.disk(), log.dir(), &path, keep_spare),
                 _ => log.disk().remove(&path),
             };
-            match removed {
+            match outcome {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io("remove a segment that all have read", &path, error));
                 }

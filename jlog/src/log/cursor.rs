@@ -1,11 +1,13 @@
 //! `Cursor`: through the records of a log, from segment to segment, past what is damaged only when told to.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::gap::{Gap, GapKind};
 use super::shared::{Shared, Sight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
+use crate::io::RawWatch;
 use crate::record::Compression;
 use crate::record::walk::{Ending, Found, Hole, HoleKind, Step, Walk};
 use crate::segment::SegmentSource;
@@ -60,6 +62,10 @@ pub struct Cursor {
     segment: SegmentId,
     walk: Option<Walk<SegmentSource>>,
     sight: Sight,
+    /// How many records the log had before this segment, and before the next one, where that is known.
+    records_before: Option<u64>,
+    records_passed: Option<u64>,
+    watch: Option<Box<dyn RawWatch>>,
     /// Whether messages are stored as they are, so that most can be lent as they come.
     plain: bool,
     /// Records up to this marker of the segment that the cursor starts in are passed over.
@@ -76,6 +82,11 @@ pub struct Cursor {
     message: Vec<u8>,
 }
 
+/// Somebody on another machine may write where no watch tells of it.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Where there is no watch, the log is looked at this often.
+const POLL: Duration = Duration::from_millis(10);
+
 /// What the next step along the log is.
 enum Ahead {
     Record(Found),
@@ -90,6 +101,9 @@ impl Cursor {
         Cursor {
             log,
             sight: Sight::Acknowledged,
+            records_before: None,
+            records_passed: None,
+            watch: None,
             plain,
             segment: after.segment,
             walk: None,
@@ -177,6 +191,73 @@ impl Cursor {
         walk.quick_step()
     }
 
+    /// Passes over records that are earlier than `time`, as far as the first one that is not. What is damaged on the way
+    /// is told of by the next read.
+    pub(crate) fn skip_to_time(&mut self, time: Timestamp) -> Result<()> {
+        loop {
+            match self.ahead()? {
+                Ahead::Record(found) if found.header.time < time || found.marker <= self.skip.0 => {
+                    self.last = Some(RecordId { segment: self.segment, marker: Marker(found.marker) });
+                }
+                Ahead::Record(found) => {
+                    self.held = Some(found);
+                    return Ok(());
+                }
+                Ahead::Gap(gap) => {
+                    self.met = Some(gap);
+                    return Ok(());
+                }
+                Ahead::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Goes on from an entry of the index of its segment: all before it is known to be earlier.
+    pub(crate) fn resume_at(&mut self, offset: u64, marker: u32) -> Result<()> {
+        if self.enter()?
+            && let Some(walk) = &mut self.walk
+        {
+            walk.resume(offset, marker);
+        }
+        Ok(())
+    }
+
+    /// Whether a record, or a gap to be told of, is ahead now.
+    pub fn is_ready(&mut self) -> Result<bool> {
+        // Asked for nothing, it finds out what comes next, and keeps it.
+        self.next_up_to(RecordId::default()).map(drop).or_else(|error| match error.gap_met() {
+            Some(_) => Ok(()),
+            None => Err(error),
+        })?;
+        Ok(self.held.is_some() || self.met.is_some())
+    }
+
+    /// Waits until a record, or a gap to be told of, is ahead, at most so long; false if none is then. Writers of all
+    /// processes wake it; where the system cannot tell of them it looks from time to time.
+    pub fn wait(&mut self, at_most: Duration) -> Result<bool> {
+        let end = Instant::now() + at_most;
+        loop {
+            if self.is_ready()? {
+                return Ok(true);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            match &self.watch {
+                Some(watch) => {
+                    let waited = watch.wait(left.min(LONGEST_WAIT));
+                    waited.map_err(|e| Error::io("wait for records", self.log.dir(), e))?;
+                }
+                // Looked at once more with the watch in place: what came before it is found then.
+                None => match self.log.watch()? {
+                    Some(watch) => self.watch = Some(watch),
+                    None => std::thread::sleep(left.min(POLL)),
+                },
+            }
+        }
+    }
+
     /// Passes over the gap that the last error told of. `None` if there was none.
     pub fn skip_gap(&mut self) -> Option<Gap> {
         let gap = self.met.take()?;
@@ -212,6 +293,10 @@ impl Cursor {
             }
             _ => Ok(true),
         }
+    }
+
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment
     }
 
     pub(crate) fn policy(&self) -> OnDamage {
@@ -297,6 +382,9 @@ impl Cursor {
         {
             walk.resume(entry.offset, entry.marker);
         }
+        if self.log.checked().is_some() {
+            self.records_before = self.log.header(self.segment)?.map(|header| header.records_before);
+        }
         self.walk = Some(walk);
         Ok(true)
     }
@@ -338,6 +426,8 @@ impl Cursor {
             lost: None,
             doubtful: None,
         };
+        let records = u64::from(walk.marker());
+        self.records_passed = self.records_before.map(|before| before + records);
         self.walk = None;
         self.skip = Marker(0);
         self.segment = self.log.next_segment(self.segment)?;
@@ -357,19 +447,29 @@ impl Cursor {
             // It was made since we looked.
             return self.ahead();
         }
+        let lost =
+            match (self.records_passed, self.log.checked().map_or(Ok(None), |_| self.log.header(next))?) {
+                (Some(passed), Some(header)) => header.records_before.checked_sub(passed),
+                _ => None,
+            };
         let gap = Gap {
-            kind: GapKind::Missing,
+            kind: if self.was_dropped(next)? { GapKind::Dropped } else { GapKind::Missing },
             segment: self.segment,
             through: SegmentId(next.0 - 1),
             from: 0,
             to: 0,
             after: self.last,
-            lost: None,
+            lost,
             doubtful: None,
         };
         self.segment = next;
         self.skip = Marker(0);
         Ok(Ahead::Gap(gap))
+    }
+
+    /// Whether the segments before this one went because a policy says so, read or not.
+    fn was_dropped(&self, next: SegmentId) -> Result<bool> {
+        Ok(self.log.checked().is_some() && next <= self.log.current_settings()?.dropped_before)
     }
 
     /// The log ends here: is that a place where the cursor could have started?

@@ -11,9 +11,12 @@ mod classic_writer;
 mod cursor;
 mod detect;
 mod durability;
+#[cfg(feature = "async")]
+mod future;
 mod gap;
 pub mod inspect;
 mod kept;
+mod lag;
 mod metrics;
 mod names;
 mod pre_commit;
@@ -30,7 +33,10 @@ pub use checked::settings::{Retention, WhenFull};
 pub use checkpoints::Pending;
 pub use cursor::{Cursor, OnDamage, Record, Tail};
 pub use durability::Durability;
+#[cfg(feature = "async")]
+pub use future::{Append, Ready};
 pub use gap::{Gap, GapKind};
+pub use lag::Lag;
 pub use metrics::Counts;
 pub use names::Subscriber;
 pub use reader::{Interval, Reader};
@@ -208,6 +214,8 @@ pub enum Start {
     End,
     /// Behind this record. It must be between the oldest and the newest.
     After(RecordId),
+    /// With the first record that is not earlier than this time.
+    At(Timestamp),
     /// Where another subscriber is.
     CopyOf(Subscriber),
 }
@@ -394,6 +402,42 @@ impl Log {
         Cursor::new(Arc::clone(&self.shared), after)
     }
 
+    /// A cursor that belongs to no subscriber, from the first record on that is not earlier than `time`.
+    ///
+    /// In a checksummed log it reads the headers of some segments and the index of one; in a classic one all records
+    /// before it.
+    pub fn cursor_from(&self, time: Timestamp) -> Result<Cursor> {
+        if self.shared.checked().is_none() {
+            let mut cursor = self.cursor()?;
+            cursor.skip_to_time(time)?;
+            return Ok(cursor);
+        }
+        let segments = self.list()?.segments;
+        // All before a segment is earlier if the latest time before it is: headers are asked for by bisection, and one
+        // that is damaged says no, which costs a longer way.
+        let (mut from, mut to) = (0, segments.len());
+        while from + 1 < to {
+            let middle = from + (to - from) / 2;
+            let header = self.shared.header(segments[middle])?;
+            if header.is_some_and(|header| header.latest_before < time) { from = middle } else { to = middle }
+        }
+        let Some(start) = segments.get(from).copied() else { return self.cursor() };
+        let mut cursor = self.cursor_after(checkpoints::start_of(start));
+        let entry = self.shared.read_index(start)?.and_then(|index| index.before_time(time));
+        if let Some(entry) = entry.filter(|_| start < self.shared.active().unwrap_or_default()) {
+            cursor.resume_at(entry.offset, entry.marker)?;
+        }
+        cursor.skip_to_time(time)?;
+        Ok(cursor)
+    }
+
+    /// How far a subscriber is behind what readers can see.
+    ///
+    /// In a checksummed log it reads no more than two segments, whatever lies between them; in a classic one all of it.
+    pub fn lag(&self, subscriber: &Subscriber) -> Result<Lag> {
+        lag::of(&self.shared, self.checkpoint(subscriber)?)
+    }
+
     /// Adds a subscriber. Durable when it returns.
     ///
     /// # Errors
@@ -407,6 +451,10 @@ impl Log {
             Start::Begin => checkpoints::start_of(self.first_segment()?),
             Start::End => self.last_id()?,
             Start::After(id) => self.require_inside(id)?,
+            Start::At(time) => {
+                let cursor = self.cursor_from(time)?;
+                cursor.last_id().unwrap_or(checkpoints::start_of(cursor.segment()))
+            }
             Start::CopyOf(other) => checkpoints::of(&self.shared, &other)?,
         };
         checkpoints::create(&self.shared, subscriber, at, writer::data_mode(&self.shared)?)
@@ -480,6 +528,19 @@ impl Log {
             return Err(Error::damaged("clean the log", &self.path().join(METASTORE), 0, what));
         }
         checkpoints::prune(&self.shared, SegmentId(0), SegmentId(u32::MAX))
+    }
+
+    /// Removes every segment before this one, whoever has not read it, but for the active one. It is remembered that they
+    /// were removed on purpose: subscribers meet a gap of kind [`Dropped`](GapKind::Dropped).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a classic log, which has no place to remember that.
+    pub fn drop_before(&self, segment: SegmentId) -> Result<Vec<SegmentId>> {
+        if self.shared.checked().is_none() || self.metastore_problem().is_some() {
+            let what = "only a sound checksummed log can remember what was dropped unread";
+            return Err(Error::new(ErrorKind::Unsupported, "drop segments", what).at(self.path()));
+        }
+        checkpoints::drop_before(&self.shared, segment)
     }
 
     /// What [`Log::clean`] would remove now.

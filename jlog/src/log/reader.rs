@@ -50,6 +50,11 @@ impl Reader {
         }
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.log
+    }
+
     /// The subscriber.
     pub fn subscriber(&self) -> &Subscriber {
         &self.subscriber
@@ -68,6 +73,16 @@ impl Reader {
     /// The next unread record, or `None` where the log ends for now. See [`Cursor::next_record`].
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>> {
         self.cursor.next_record()
+    }
+
+    /// Whether a record, or a gap to be told of, is ahead now.
+    pub fn is_ready(&mut self) -> Result<bool> {
+        self.cursor.is_ready()
+    }
+
+    /// Waits until one is, at most so long: see [`Cursor::wait`].
+    pub fn wait(&mut self, at_most: std::time::Duration) -> Result<bool> {
+        self.cursor.wait(at_most)
     }
 
     /// Passes over the gap that the last error told of.

@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use super::names::{Listing, METASTORE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
-use crate::io::{Disk, File, Open};
+use crate::io::{Disk, File, Open, RawWatch};
 use crate::order::Order;
 use crate::record::checked::{Beginning, LogIdentity, SEGMENT_HEADER, SegmentHeader};
 use crate::record::classic::{Codec, Metastore};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     /// The one file that this "log" consists of, where a segment is looked at by itself.
     lone: Option<(SegmentId, PathBuf)>,
     metrics: Metrics,
+    #[cfg(feature = "async")]
+    watcher: super::future::Watcher,
 }
 
 #[derive(Debug)]
@@ -54,21 +56,33 @@ impl Shared {
             None => Some(File::open(&*disk, &dir.join(METASTORE), Open::Read)?),
             Some(_) => None,
         };
-        let floor = AtomicU32::new(listing.last_segment().unwrap_or_default().0);
-        let problem = detected.problem.clone();
-        let layout = Form::of(&*disk, detected);
-        let dir = dir.to_path_buf();
-        Ok(Shared { disk, dir, layout, problem, metastore, floor, lone: None, metrics: Metrics::default() })
+        let last = listing.last_segment().unwrap_or_default();
+        Ok(Shared { metastore, ..Shared::of(disk, dir, detected, last) })
+    }
+
+    fn of(disk: Arc<dyn Disk>, dir: &Path, detected: Detected, last: SegmentId) -> Shared {
+        let layout = match detected.layout {
+            Layout::Classic(meta) => Form::Classic(meta),
+            Layout::Checked(settings) => Form::Checked(Checked::new(&*disk, settings)),
+        };
+        Shared {
+            disk,
+            dir: dir.to_path_buf(),
+            layout,
+            problem: detected.problem,
+            metastore: None,
+            floor: AtomicU32::new(last.0),
+            lone: None,
+            metrics: Metrics::default(),
+            #[cfg(feature = "async")]
+            watcher: Default::default(),
+        }
     }
 
     /// One segment file by itself.
     pub(crate) fn lone(disk: Arc<dyn Disk>, file: &Path, id: SegmentId, detected: Detected) -> Shared {
-        let dir = file.parent().unwrap_or(file).to_path_buf();
-        let floor = AtomicU32::new(id.0);
-        let problem = detected.problem.clone();
-        let layout = Form::of(&*disk, detected);
-        let lone = Some((id, file.to_path_buf()));
-        Shared { disk, dir, layout, problem, metastore: None, floor, lone, metrics: Metrics::default() }
+        let dir = file.parent().unwrap_or(file);
+        Shared { lone: Some((id, file.to_path_buf())), ..Shared::of(disk, dir, detected, id) }
     }
 
     pub(crate) fn is_lone(&self) -> bool {
@@ -77,6 +91,11 @@ impl Shared {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn watcher(&self) -> &super::future::Watcher {
+        &self.watcher
     }
 
     /// What lies in the directory now.
@@ -213,6 +232,11 @@ impl Shared {
         let got = file.pread_up_to(&mut bytes, 0)?;
         let index = Index::decode(&bytes[..got]);
         Ok(index.filter(|index| index.header.log == self.identity() && index.header.segment == id.0))
+    }
+
+    /// A watch over the log's directory, if the system has one.
+    pub(crate) fn watch(&self) -> Result<Option<Box<dyn RawWatch>>> {
+        self.disk.watch(&self.dir).map_err(|e| Error::io("watch the log", &self.dir, e))
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -389,13 +413,4 @@ pub(crate) enum Sight {
     Acknowledged,
     /// All that is written.
     Written,
-}
-
-impl Form {
-    fn of(disk: &dyn Disk, detected: Detected) -> Form {
-        match detected.layout {
-            Layout::Classic(meta) => Form::Classic(meta),
-            Layout::Checked(settings) => Form::Checked(Checked::new(disk, settings)),
-        }
-    }
 }

@@ -125,6 +125,11 @@ impl Writer {
         })
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What was put right when this writer was opened, and since: another writer's death may leave a torn record too.
     pub fn recovery(&self) -> Recovery {
         match &*self.engine {
@@ -267,7 +272,7 @@ impl Engine {
         match self {
             Engine::Classic(writer, group) => {
                 let last = writer.last_id()?;
-                writer.sync()?;
+                writer.sync().inspect_err(|error| group.fail(&error.to_string()))?;
                 group.reached(mark(last));
                 Ok(())
             }
@@ -279,6 +284,14 @@ impl Engine {
         match self {
             Engine::Classic(writer, _) => writer.last_id(),
             Engine::Checked(writer) => writer.last_id(),
+        }
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn poll_durable(&self, id: RecordId, waker: &std::task::Waker) -> Option<Result<()>> {
+        match self {
+            Engine::Classic(_, group) => group.poll(id, waker),
+            Engine::Checked(writer) => writer.poll_durable(id, waker),
         }
     }
 

@@ -211,6 +211,7 @@ impl Group {
     }
 
     /// Whether the record is durable; if it is not yet, `waker` is woken when that changes.
+    #[cfg(feature = "async")]
     pub(crate) fn poll(&self, record: RecordId, waker: &Waker) -> Option<Result<()>> {
         let mut turn = self.turn();
         if turn.durable.id() >= record {
@@ -219,7 +220,9 @@ impl Group {
         if let Some(why) = &turn.failed {
             return Some(Err(lost(why)));
         }
-        turn.wakers.push((record, waker.clone()));
+        if !turn.wakers.iter().any(|(id, known)| *id == record && known.will_wake(waker)) {
+            turn.wakers.push((record, waker.clone()));
+        }
         None
     }
 

@@ -2,6 +2,7 @@
 //! them are the same code as for classic logs.
 //!
 //! - `settings`: the metastore; `control`: what the processes of a log tell each other
+//! - `retention`: what goes beside what all have read
 //! - `index`: making and comparing the index of a segment
 //! - `writer`, `group`, `make`, `recover`: appending; sharing syncs; making segments; what an unclean end has left
 
@@ -10,6 +11,7 @@ pub(crate) mod group;
 pub(crate) mod index;
 mod make;
 mod recover;
+pub(crate) mod retention;
 pub(crate) mod settings;
 pub(crate) mod writer;
 

@@ -29,20 +29,25 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
 }
 
-/// How long records are kept, beside what subscribers ask for. All off by default: what is unread stays.
+/// How long records are kept, beside what subscribers ask for. Nothing of it is set by default: what all have read
+/// goes at once, and what is unread stays.
+///
+/// Segments go as a whole, the oldest first, and never the active one. Times are those of the records: a clock that
+/// jumps removes nothing. A log without subscribers keeps everything but what `quota` or `expire_after` removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
-    /// Keep what all have read until the log has so many bytes; `None`: remove it at once.
+    /// What all have read stays until the log has more bytes than this.
     pub keep_bytes: Option<u64>,
-    /// Keep what all have read for so long; `None`: remove it at once.
+    /// What all have read stays until it is older, than the newest record, by so much.
     pub keep_for: Option<Duration>,
-    /// The most bytes the log may have.
+    /// The most bytes the log's segments may have. Looked at when a segment is finished and the next one is made.
     pub quota: Option<u64>,
-    /// The bytes that must stay free on its file system.
+    /// The bytes that must stay free on its file system. Looked at as `quota` is.
     pub min_free: Option<u64>,
     /// What happens when `quota` or `min_free` is reached.
     pub when_full: WhenFull,
-    /// A subscriber that has not moved its checkpoint for so long keeps nothing any more.
+    /// What is older, than the newest record, by so much goes, whoever has not read it: a subscriber that is dead or too
+    /// slow keeps nothing older than this. It meets a [`Gap`](crate::Gap) when it comes back.
     pub expire_after: Option<Duration>,
 }
 
@@ -186,6 +191,11 @@ impl Settings {
     ) -> Result<Settings> {
         let file = File::open(disk, &dir.join(METASTORE), Open::ReadWrite)?;
         let _lock = file.lock()?;
+        Settings::change_locked(&file, change)
+    }
+
+    /// The same, for who holds the metastore's lock.
+    pub(crate) fn change_locked(file: &File, change: impl FnOnce(&mut Settings)) -> Result<Settings> {
         let mut bytes = [0; SLOTS * SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
         let (Held::Newest(slot, _), FoundSettings::Sound(mut settings, _)) =

@@ -2,12 +2,12 @@
 
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
 use super::recover::{refuse_to_write, take_over, walk_through};
+use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
@@ -26,6 +26,9 @@ use crate::segment::SegmentSource;
 
 /// Up to this size a record is copied behind its headers and written in one piece; above, in three.
 const COPY_LIMIT: usize = 16 * 1024;
+
+/// How long a writer that waits for subscribers sleeps before it looks again.
+const BLOCKED: Duration = Duration::from_millis(5);
 
 /// The writer of a checksummed log.
 #[derive(Debug)]
@@ -138,7 +141,7 @@ impl CheckedWriter {
     }
 
     pub(crate) fn append(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
-        let mut state = self.state()?;
+        let mut state = self.state_with_room()?;
         let id = {
             let _lock = self.enter(&mut state)?;
             self.make_room(&mut state)?;
@@ -156,7 +159,7 @@ impl CheckedWriter {
         messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
         durability: Durability,
     ) -> Result<Option<RecordId>> {
-        let mut state = self.state()?;
+        let mut state = self.state_with_room()?;
         let id = {
             let _lock = self.enter(&mut state)?;
             self.make_room(&mut state)?;
@@ -220,7 +223,8 @@ impl CheckedWriter {
         self.group.call(id, call);
     }
 
-    pub(crate) fn poll_durable(&self, id: RecordId, waker: &Waker) -> Option<Result<()>> {
+    #[cfg(feature = "async")]
+    pub(crate) fn poll_durable(&self, id: RecordId, waker: &std::task::Waker) -> Option<Result<()>> {
         self.group.poll(id, waker)
     }
 
@@ -236,6 +240,18 @@ impl CheckedWriter {
         }
         state.scratch.clear();
         Ok(state)
+    }
+
+    /// The state, once the log's policies allow one more segment, if one is needed. Nobody is kept out meanwhile.
+    fn state_with_room(&self) -> Result<MutexGuard<'_, State>> {
+        loop {
+            let state = self.state()?;
+            if !state.is_full() || require_room(&self.log, &self.log.current_settings()?)? == Room::Enough {
+                return Ok(state);
+            }
+            drop(state);
+            std::thread::sleep(BLOCKED);
+        }
     }
 
     /// Takes the log for one append where others write too, and takes in what they have appended.
@@ -294,7 +310,7 @@ impl CheckedWriter {
 
     /// Goes on in the next segment if this one is full.
     fn make_room(&self, state: &mut State) -> Result<()> {
-        if state.active.index.end < u64::from(state.settings.segment_size) {
+        if !state.is_full() {
             return Ok(());
         }
         let durable = self.durable_in(state);
@@ -358,7 +374,7 @@ impl CheckedWriter {
             Durability::Sync => Duration::ZERO,
             Durability::Group(company) => company,
         };
-        if cfg!(planted_bugs) && crate::planted("ack_before_sync") {
+        if crate::planted("ack_before_sync") {
             return Ok(id);
         }
         self.group.arrive();
@@ -411,11 +427,11 @@ impl CheckedWriter {
 }
 
 fn sync_data(data: &File) -> Result<()> {
-    let outcome = data.sync();
-    if cfg!(planted_bugs) && crate::planted("retried_sync") && outcome.is_err() {
-        return data.sync_again();
+    #[cfg(planted_bugs)]
+    if crate::planted("retried_sync") {
+        return data.sync().or_else(|_| data.sync_again());
     }
-    outcome
+    data.sync()
 }
 
 /// Takes part in a log: beside those who write to it now, or, where nobody does, after putting right what they left.
@@ -490,6 +506,10 @@ impl Active {
 }
 
 impl State {
+    fn is_full(&self) -> bool {
+        self.active.index.end >= u64::from(self.settings.segment_size)
+    }
+
     fn append(&mut self, log: &Shared, message: &[u8], time: Timestamp, durable: u64) -> Result<RecordId> {
         check_size(log, message)?;
         let mut payload = std::mem::take(&mut self.payload);

@@ -1,0 +1,77 @@
+//! How far a subscriber is behind.
+
+use std::sync::Arc;
+
+use super::cursor::{Cursor, OnDamage};
+use super::shared::{Shared, Sight};
+use crate::error::Result;
+use crate::id::RecordId;
+use crate::record::checked::SEGMENT_HEADER;
+use crate::record::walk::Step;
+
+/// How far a subscriber is behind what readers can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Records not read yet; lost ones among them count.
+    pub records: u64,
+    /// The bytes these take in the segments.
+    pub bytes: u64,
+    /// The microseconds between the first record not read and the newest one.
+    pub micros: u64,
+}
+
+pub(crate) fn of(log: &Arc<Shared>, checkpoint: RecordId) -> Result<Lag> {
+    let mut ahead = Cursor::new(Arc::clone(log), checkpoint);
+    ahead.on_damage(OnDamage::Skip);
+    let Some(first) = ahead.next_record()?.map(|record| (record.id, record.time, record.offset)) else {
+        return Ok(Lag::default());
+    };
+    let (id, time, offset) = first;
+    if log.checked().is_none() {
+        return by_reading(ahead, offset, time.as_micros());
+    }
+
+    let active = log.active()?;
+    let mut newest = time;
+    let Some(mut walk) = log.walk(active, Sight::Acknowledged)? else { return Ok(Lag::default()) };
+    while let Some(found) = next(&mut walk)? {
+        newest = newest.max(found);
+    }
+    let end = (u64::from(walk.marker()), walk.position());
+    let (Some(there), Some(here)) = (log.header(active)?, log.header(id.segment)?) else {
+        return by_reading(ahead, offset, time.as_micros());
+    };
+    newest = newest.max(there.latest_before);
+    let head = SEGMENT_HEADER as u64;
+    let records = there.records_before + end.0;
+    let bytes = there.bytes_before + end.1.saturating_sub(head);
+    Ok(Lag {
+        records: records.saturating_sub(here.records_before + u64::from(id.marker.0) - 1),
+        bytes: bytes.saturating_sub(here.bytes_before + offset - head),
+        micros: newest.as_micros().saturating_sub(time.as_micros()),
+    })
+}
+
+/// The time of the next record of a walk; what is damaged is passed over.
+fn next<S: crate::record::walk::Source>(
+    walk: &mut crate::record::walk::Walk<S>,
+) -> Result<Option<crate::id::Timestamp>> {
+    loop {
+        match walk.step()? {
+            Step::Record(found) => return Ok(Some(found.header.time)),
+            Step::Hole(_) => {}
+            Step::End(_) => return Ok(None),
+        }
+    }
+}
+
+/// By reading all that is unread; the first of it was just read.
+fn by_reading(mut ahead: Cursor, _offset: u64, first: u64) -> Result<Lag> {
+    let mut lag = Lag { records: 1, bytes: 0, micros: 0 };
+    while let Some(record) = ahead.next_record()? {
+        lag.records += 1;
+        lag.bytes += record.stored_len;
+        lag.micros = lag.micros.max(record.time.as_micros().saturating_sub(first));
+    }
+    Ok(lag)
+}
