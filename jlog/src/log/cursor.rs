@@ -453,7 +453,7 @@ impl Cursor {
                 _ => None,
             };
         let gap = Gap {
-            kind: if self.was_dropped(next)? { GapKind::Dropped } else { GapKind::Missing },
+            kind: if self.was_dropped(next) { GapKind::Dropped } else { GapKind::Missing },
             segment: self.segment,
             through: SegmentId(next.0 - 1),
             from: 0,
@@ -468,8 +468,8 @@ impl Cursor {
     }
 
     /// Whether the segments before this one went because a policy says so, read or not.
-    fn was_dropped(&self, next: SegmentId) -> Result<bool> {
-        Ok(self.log.checked().is_some() && next <= self.log.current_settings()?.dropped_before)
+    fn was_dropped(&self, next: SegmentId) -> bool {
+        self.log.checked().is_some() && next <= self.log.dropped_before()
     }
 
     /// The log ends here: is that a place where the cursor could have started?

@@ -740,7 +740,7 @@ impl<'a> Survey<'a> {
                             format!("subscriber \"{name}\": it has {len} bytes, a checkpoint has {right}");
                         found(len, what);
                     }
-                    let dropped = id.segment < self.log.settings().dropped_before;
+                    let dropped = id.segment < self.log.dropped_before();
                     if let Some(why) = misplaced(id, &self.segments, self.active).filter(|_| !dropped) {
                         found(len, format!("subscriber \"{name}\" at {id}: {why}"));
                     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::cursor::{Cursor, OnDamage};
 use super::shared::{Shared, Sight};
 use crate::error::Result;
-use crate::id::RecordId;
+use crate::id::{RecordId, Timestamp};
 use crate::record::checked::SEGMENT_HEADER;
-use crate::record::walk::Step;
+use crate::record::walk::{Source, Step, Walk};
 
 /// How far a subscriber is behind what readers can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,12 +23,10 @@ pub struct Lag {
 pub(crate) fn of(log: &Arc<Shared>, checkpoint: RecordId) -> Result<Lag> {
     let mut ahead = Cursor::new(Arc::clone(log), checkpoint);
     ahead.on_damage(OnDamage::Skip);
-    let Some(first) = ahead.next_record()?.map(|record| (record.id, record.time, record.offset)) else {
-        return Ok(Lag::default());
-    };
-    let (id, time, offset) = first;
+    let Some(first) = ahead.next_record()? else { return Ok(Lag::default()) };
+    let (id, time, offset, len) = (first.id, first.time, first.offset, first.stored_len);
     if log.checked().is_none() {
-        return by_reading(ahead, offset, time.as_micros());
+        return by_reading(ahead, len, time.as_micros());
     }
 
     let active = log.active()?;
@@ -39,7 +37,7 @@ pub(crate) fn of(log: &Arc<Shared>, checkpoint: RecordId) -> Result<Lag> {
     }
     let end = (u64::from(walk.marker()), walk.position());
     let (Some(there), Some(here)) = (log.header(active)?, log.header(id.segment)?) else {
-        return by_reading(ahead, offset, time.as_micros());
+        return by_reading(ahead, len, time.as_micros());
     };
     newest = newest.max(there.latest_before);
     let head = SEGMENT_HEADER as u64;
@@ -53,9 +51,7 @@ pub(crate) fn of(log: &Arc<Shared>, checkpoint: RecordId) -> Result<Lag> {
 }
 
 /// The time of the next record of a walk; what is damaged is passed over.
-fn next<S: crate::record::walk::Source>(
-    walk: &mut crate::record::walk::Walk<S>,
-) -> Result<Option<crate::id::Timestamp>> {
+fn next<S: Source>(walk: &mut Walk<S>) -> Result<Option<Timestamp>> {
     loop {
         match walk.step()? {
             Step::Record(found) => return Ok(Some(found.header.time)),
@@ -66,8 +62,8 @@ fn next<S: crate::record::walk::Source>(
 }
 
 /// By reading all that is unread; the first of it was just read.
-fn by_reading(mut ahead: Cursor, _offset: u64, first: u64) -> Result<Lag> {
-    let mut lag = Lag { records: 1, bytes: 0, micros: 0 };
+fn by_reading(mut ahead: Cursor, len: u64, first: u64) -> Result<Lag> {
+    let mut lag = Lag { records: 1, bytes: len, micros: 0 };
     while let Some(record) = ahead.next_record()? {
         lag.records += 1;
         lag.bytes += record.stored_len;

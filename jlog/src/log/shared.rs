@@ -296,6 +296,12 @@ impl Shared {
         }
     }
 
+    /// The segments before this one may have been removed unread, because a policy says so.
+    pub(crate) fn dropped_before(&self) -> SegmentId {
+        let now = self.current_settings().map(|settings| settings.dropped_before);
+        now.unwrap_or(self.settings().dropped_before)
+    }
+
     pub(crate) fn boot(&self) -> [u8; 16] {
         self.checked().map_or([0; 16], Checked::boot)
     }

@@ -11,9 +11,9 @@ use super::checked::{Features, LogIdentity, VERSION, u32_at, u64_at};
 
 /// The unit in which a disk writes: a slot never shares one with another.
 pub(crate) const SLOT: usize = 512;
-/// Where the value begins in a slot, and the most bytes it can have.
+/// Where the value begins in a slot, and the most bytes it can have; what is behind it is zeros, and room to grow.
 const VALUE: usize = 48;
-pub(crate) const MOST_VALUE: usize = SLOT - VALUE - 4;
+const MOST_VALUE: usize = 128;
 
 /// Which file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub(crate) fn decode(kind: Kind, file: &[u8]) -> Held {
             log: LogIdentity(bytes[24..40].try_into().expect("sixteen bytes")),
             generation: u64_at(bytes, 40),
             features,
-            value: bytes[VALUE..SLOT - 4].try_into().expect("a slot has as many"),
+            value: bytes[VALUE..VALUE + MOST_VALUE].try_into().expect("a slot has as many"),
             number,
         };
         if newest.as_ref().is_none_or(|newest| newest.generation < slot.generation) {

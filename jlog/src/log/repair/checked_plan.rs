@@ -45,7 +45,7 @@ impl Planner<'_> {
                 Some(id) if misplaced(id, &self.seen.segments, self.seen.active).is_some() => {
                     // Its segment's records may come back as a note of what is lost: the place stays.
                     // Or they were dropped by a policy, and its reader is to be told.
-                    if self.will_be_made(id.segment) || id.segment < self.log.settings().dropped_before {
+                    if self.will_be_made(id.segment) || id.segment < self.log.dropped_before() {
                         continue;
                     }
                     (self.lost_place(Some(id))?, "checkpoint outside the log")
