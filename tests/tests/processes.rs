@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, thread};
 
 use jlog::inspect::{buffered, inspect};
-use jlog::{CreateOptions, Cursor, Log, Order, Recovery, WriterOptions};
+use jlog::{CreateOptions, Cursor, Durability, Log, Order, Recovery, WriterOptions};
 use jlog_tests::{MAGIC, Scratch, Seen, at, plain_record, read_all};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -134,7 +134,8 @@ fn another_process() {
     let name = env::var(NAME).unwrap();
     let count: u32 = env::var(COUNT).unwrap().parse().unwrap();
     match &part[..] {
-        "writer" => write(&path, &WriterOptions::new(), &name, count),
+        "writer" => write(&path, &WriterOptions::new().exclusive(false), &name, count),
+        "owner" => write(&path, &WriterOptions::new().exclusive(true), &name, count),
         "buffered writer" => write(&path, &WriterOptions::new().buffer(30_000), &name, count),
         "follower" => follow(&Log::open(path).unwrap()),
         "libjlog" => {
@@ -272,9 +273,19 @@ fn lock(file: &fs::File, kind: i32) {
 // What must hold.
 
 fn new_log(segment_size: u32) -> Scratch {
+    log_as(CreateOptions::classic(), segment_size)
+}
+
+fn log_as(options: CreateOptions, segment_size: u32) -> Scratch {
     let scratch = Scratch::new();
-    Log::create_with(scratch.path(), &CreateOptions::classic().segment_size(segment_size)).unwrap();
+    Log::create_with(scratch.path(), &options.segment_size(segment_size)).unwrap();
     scratch
+}
+
+/// A log of each format, and a checksummed one that acknowledges before it syncs.
+fn all_kinds() -> [CreateOptions; 3] {
+    let new = CreateOptions::new;
+    [CreateOptions::classic(), new(), new().durability(Durability::Process)]
 }
 
 /// The records of a log, by writer: each writer's must be there once, in the order it wrote them.
@@ -300,7 +311,12 @@ fn assert_sound(scratch: &Scratch) {
 
 #[test]
 fn writers_at_the_same_time_lose_nothing_and_followers_see_every_record_once_in_order() {
-    let scratch = new_log(20_000);
+    for kind in all_kinds() {
+        writers_at_the_same_time(&log_as(kind, 20_000));
+    }
+}
+
+fn writers_at_the_same_time(scratch: &Scratch) {
     const WRITERS: [&str; 4] = ["a", "b", "c", "d"];
     const COUNT: u32 = 150;
     let followers: Vec<_> = (0..2).map(|_| Process::start("follower", &scratch.path(), "", 0)).collect();
@@ -311,7 +327,7 @@ fn writers_at_the_same_time_lose_nothing_and_followers_see_every_record_once_in_
     let records = read_all(&scratch.open()).records;
     assert_eq!(records.len(), WRITERS.len() * COUNT as usize);
     assert!(by_writer(&records) == acknowledged, "each record has the id that its writer was told");
-    assert_sound(&scratch);
+    assert_sound(scratch);
 
     let log: Vec<_> = records.iter().map(|r| (r.id, author(&r.payload))).collect();
     let log: Vec<_> = log.iter().map(|(id, (name, n))| format!("{id} {name} {n}")).collect();
@@ -346,7 +362,12 @@ const NO_END: u32 = u32::MAX;
 
 #[test]
 fn what_a_killed_writer_had_acknowledged_is_there_and_others_go_on() {
-    let scratch = new_log(3_000_000);
+    for kind in all_kinds() {
+        killed_writers(&log_as(kind, 3_000_000));
+    }
+}
+
+fn killed_writers(scratch: &Scratch) {
     let mut dice = Dice(7);
     let mut acknowledged = BTreeMap::new();
     let end = Arc::new(AtomicBool::new(false));
@@ -373,7 +394,9 @@ fn what_a_killed_writer_had_acknowledged_is_there_and_others_go_on() {
     }
     acknowledged.insert(old.0, old.1.killed());
 
-    let last = scratch.open().writer().unwrap().append(&message("last", 0), at(0)).unwrap();
+    let writer = scratch.open().writer().unwrap();
+    let last = writer.append(&message("last", 0), at(0)).unwrap();
+    writer.close().unwrap();
     acknowledged.insert("last".to_owned(), vec![(0, last.to_string())]);
     end.store(true, Ordering::SeqCst);
 
@@ -385,9 +408,37 @@ fn what_a_killed_writer_had_acknowledged_is_there_and_others_go_on() {
         // At most one was in the log and not yet acknowledged.
         assert!(of_it.len() <= told.len() + 1, "writer {name}");
     }
-    assert_sound(&scratch);
+    assert_sound(scratch);
     let followed = follower.join().unwrap();
     assert!(followed == records, "the follower saw {} of {} records", followed.len(), records.len());
+}
+
+#[test]
+fn owners_that_are_killed_one_after_another_leave_what_they_had_acknowledged() {
+    for kind in all_kinds() {
+        let scratch = log_as(kind, 1_000_000);
+        let mut dice = Dice(13);
+        let mut acknowledged = BTreeMap::new();
+        for round in 0..12 {
+            let name = format!("heavy{round}");
+            let mut owner = Process::start("owner", &scratch.path(), &name, NO_END);
+            let mut told = Vec::new();
+            for _ in 0..=dice.below(20) {
+                told.push(owner.told().unwrap());
+            }
+            told.extend(owner.killed());
+            acknowledged.insert(name, told);
+        }
+        scratch.open().writer().unwrap().close().unwrap();
+        let records = read_all(&scratch.open()).records;
+        let written = by_writer(&records);
+        for (name, told) in &acknowledged {
+            let of_it = written.get(name).map_or(&[][..], Vec::as_slice);
+            assert!(of_it.starts_with(told), "writer {name} was told {told:?}, and the log has {of_it:?}");
+            assert!(of_it.len() <= told.len() + 1, "writer {name}");
+        }
+        assert_sound(&scratch);
+    }
 }
 
 #[test]

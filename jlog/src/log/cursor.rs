@@ -355,6 +355,13 @@ impl Cursor {
             match walk.step()? {
                 Step::Record(found) => return Ok(Ahead::Record(found)),
                 Step::Hole(hole) => {
+                    // A writer that put the end in order may have cut the file since the walk was told how long it is.
+                    let extent = self.log.extent(self.segment, walk.source().data(), self.sight)?;
+                    if extent.end < walk.end() && !hole.inside {
+                        walk.resume(hole.from, hole.after);
+                        walk.refresh(extent);
+                        continue;
+                    }
                     // What the checkpoint lies behind is the subscriber's past; but where it is not known how many
                     // records were lost, it is not known either which ones the checkpoint meant.
                     let past = hole.lost.is_some_and(|lost| hole.after.saturating_add(lost) <= self.skip.0);
