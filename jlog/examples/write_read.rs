@@ -9,8 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     log.add_subscriber(&billing, Start::Begin)?;
 
     let writer = log.writer()?;
-    writer.append(b"order 17 paid", Timestamp::from(std::time::SystemTime::now()))?;
-    writer.sync()?; // on disk from here on
+    writer.append(b"order 17 paid", Timestamp::from(std::time::SystemTime::now()))?; // on disk from here on
 
     let mut reader = log.reader(&billing)?;
     while let Some(record) = reader.next_record()? {

@@ -11,8 +11,7 @@
 //! log.add_subscriber(&billing, Start::Begin)?;
 //!
 //! let writer = log.writer()?;
-//! writer.append(b"order 17 paid", Timestamp::from(std::time::SystemTime::now()))?;
-//! writer.sync()?; // on disk from here on
+//! writer.append(b"order 17 paid", Timestamp::from(std::time::SystemTime::now()))?; // on disk from here on
 //!
 //! let mut reader = log.reader(&billing)?;
 //! while let Some(record) = reader.next_record()? {
@@ -22,9 +21,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The directories are libjlog 2.x's, bit for bit, in either byte order; C processes may write and read beside this
-//! crate. See [`Log`] for where to start, [`inspect`] for looking at a log without touching it, and [`repair`] for
-//! mending a damaged one. The format is described in `docs/format-classic.md`, the words in `docs/glossary.md`.
+//! There are two formats, and one API. New logs are checksummed: every record is proved on every read, acknowledged
+//! once it is on the disk ([`Durability`]), and damage is told from what a crash has torn. [`CreateOptions::classic`]
+//! makes libjlog 2.x's directories, bit for bit, in either byte order; C processes may write and read beside this crate.
+//! [`Log::open`] tells which one it is.
+//!
+//! See [`Log`] for where to start, [`inspect`] for looking at a log without touching it, and [`repair`] for mending a
+//! damaged one. The formats are described in `docs/format-checksummed.md` and `docs/format-classic.md`, what holds when
+//! in `docs/durability.md`, the words in `docs/glossary.md`. Features: `async` (futures), `sim` (the simulated disk).
 //!
 //! Linux only: the locks that exclude libjlog's (open-file-description locks) are Linux's.
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gap::{Gap, GapKind};
+use super::kept;
 use super::shared::{Shared, Sight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
@@ -38,6 +39,9 @@ pub enum OnDamage {
     Stop,
     /// Counts the gap and goes on behind it: see [`Cursor::gaps`].
     Skip,
+    /// As `Skip`, after keeping a copy of the damaged bytes in the log's `.repair/damaged/`, durably and once. Needs write
+    /// access; where the copy cannot be made the read says why, and the gap is then met as with `Stop`.
+    Quarantine,
 }
 
 /// What lies at the end of the active segment.
@@ -152,7 +156,7 @@ impl Cursor {
                     self.check_start()?;
                     return Ok(None);
                 }
-                Ahead::Gap(gap) => self.meet(gap),
+                Ahead::Gap(gap) => self.meet(gap)?,
                 Ahead::Record(found) if found.marker <= self.skip.0 => {}
                 Ahead::Record(found)
                     if (RecordId { segment: self.segment, marker: Marker(found.marker) }) > last =>
@@ -170,7 +174,7 @@ impl Cursor {
                     self.held = None;
                     match gap {
                         None => return Ok(Some(self.lend(&found))),
-                        Some(gap) => self.meet(gap),
+                        Some(gap) => self.meet(gap)?,
                     }
                 }
             }
@@ -288,7 +292,7 @@ impl Cursor {
                 // No longer doubtful to this cursor: the next time round it is delivered.
                 self.held = Some(Found { doubtful: false, ..*found });
                 self.told = Some(id);
-                self.meet(Gap { doubtful: Some(id), ..gap });
+                self.meet(Gap { doubtful: Some(id), ..gap })?;
                 Ok(false)
             }
             _ => Ok(true),
@@ -338,11 +342,25 @@ impl Cursor {
             .at(self.log.dir())
     }
 
-    fn meet(&mut self, gap: Gap) {
+    fn meet(&mut self, gap: Gap) -> Result<()> {
         self.log.metrics().gap();
+        let copy = (gap.segment, gap.from, gap.to);
         self.met = Some(gap);
-        if self.on_damage == OnDamage::Skip {
-            self.skip_gap();
+        match self.on_damage {
+            OnDamage::Stop => return Ok(()),
+            OnDamage::Skip => {}
+            OnDamage::Quarantine => self.quarantine(copy)?,
+        }
+        self.skip_gap();
+        Ok(())
+    }
+
+    fn quarantine(&self, (segment, from, to): (SegmentId, u64, u64)) -> Result<()> {
+        match &self.walk {
+            Some(walk) if to > from => {
+                kept::keep_damaged(&self.log, &segment.to_string(), walk.source().data(), from, to)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::durability::Durability;
@@ -36,7 +37,7 @@ struct Wanted {
 struct Wish {
     /// The last record that somebody waits for.
     until: Option<RecordId>,
-    running: bool,
+    thread: Option<JoinHandle<()>>,
     over: bool,
 }
 
@@ -49,11 +50,10 @@ impl Committer {
     fn want(&self, record: RecordId) -> Result<()> {
         let mut wish = self.wanted.state.lock().unwrap_or_else(PoisonError::into_inner);
         wish.until = wish.until.max(Some(record));
-        if !wish.running {
+        if wish.thread.is_none() {
             let (engine, wanted) = (Weak::clone(&self.engine), Arc::clone(&self.wanted));
             let commit = move || while serve(&engine, &wanted) {};
-            start("jlog-commit", commit)?;
-            wish.running = true;
+            wish.thread = Some(start("jlog-commit", commit)?);
         }
         self.wanted.changed.notify_one();
         Ok(())
@@ -62,8 +62,15 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.wanted.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        let mut wish = self.wanted.state.lock().unwrap_or_else(PoisonError::into_inner);
+        wish.over = true;
+        let thread = wish.thread.take();
+        drop(wish);
         self.wanted.changed.notify_one();
+        // It holds the writer while it syncs: whoever opens the log next is not to find it owned.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -81,9 +88,9 @@ fn serve(engine: &Weak<Engine>, wanted: &Wanted) -> bool {
     true
 }
 
-fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    started.map(drop).map_err(|error| Error::new(ErrorKind::Io, "start a thread", error.to_string()))
+    started.map_err(|error| Error::new(ErrorKind::Io, "start a thread", error.to_string()))
 }
 
 /// The future of [`Writer::append_async`].

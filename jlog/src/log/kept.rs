@@ -55,6 +55,23 @@ pub(crate) fn keep_torn(
     Ok(Some(kept.path().to_path_buf()))
 }
 
+/// Keeps damaged bytes as `.repair/damaged/<label>-<from>-<to>`, durably, unless they are there already.
+pub(crate) fn keep_damaged(log: &Shared, label: &str, file: &File, from: u64, to: u64) -> Result<()> {
+    let disk = &**log.disk();
+    let dir = log.dir().join(KEPT);
+    make_dir(disk, &dir)?;
+    let dir = dir.join("damaged");
+    make_dir(disk, &dir)?;
+    let path = dir.join(format!("{label}-{from}-{to}"));
+    if disk.info(&path, false).is_ok() {
+        return Ok(());
+    }
+    let kept = File::open(disk, &path, Open::CreateNew(FILE_MODE))?;
+    let copied =
+        copy(file, &kept, from, to).and_then(|()| kept.sync()).and_then(|()| sync_parent(disk, &path));
+    copied.inspect_err(|_| drop(disk.remove(&path)))
+}
+
 /// A new file of that name, or of that name and a number.
 fn new_file(disk: &dyn Disk, dir: &Path, name: &str) -> Result<File> {
     for n in 0u32.. {

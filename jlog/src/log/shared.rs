@@ -181,19 +181,21 @@ impl Shared {
         Ok(Extent { settled, ..known })
     }
 
-    /// Where a finished segment ends, and with which record: as the next one says, or its index.
+    /// Where a finished segment ends, and with which record, as the next one says.
     fn sealed_extent(&self, checked: &Checked, id: SegmentId, size: u64) -> Result<Extent> {
         let next = id.next().map_or(Ok(None), |next| self.header(next))?;
         let told = next.filter(|next| next.log == checked.log && next.segment == id.0 + 1);
-        let told = match told.filter(|next| next.previous_end >= SEGMENT_HEADER as u64) {
-            Some(next) => Some((next.previous_end, next.previous_marker)),
-            None => self.read_index(id)?.map(|index| (index.end, index.last_marker)),
-        };
-        let extent = Extent::of_size(size, true);
-        Ok(match told {
-            Some((end, last)) => Extent { end, last: Some(last), proven: end, proven_marker: last, ..extent },
-            None => extent,
-        })
+        if let Some(next) = told.filter(|next| next.previous_end >= SEGMENT_HEADER as u64) {
+            let (end, last) = (next.previous_end, next.previous_marker);
+            return Ok(Extent {
+                proven: end,
+                proven_marker: last,
+                last: Some(last),
+                ..Extent::of_size(end, true)
+            });
+        }
+        // Without it the commit that closes the segment says where it ends.
+        Ok(Extent::of_size(size, true))
     }
 
     /// The header of a checksummed segment, if it is there and sound. Whose it is the caller compares.

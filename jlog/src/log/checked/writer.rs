@@ -29,6 +29,8 @@ const COPY_LIMIT: usize = 16 * 1024;
 
 /// How long a writer that waits for subscribers sleeps before it looks again.
 const BLOCKED: Duration = Duration::from_millis(5);
+/// How often an owner asks for a log that others share before he gives up.
+const PATIENCE: u32 = 200;
 
 /// The writer of a checksummed log.
 #[derive(Debug)]
@@ -101,11 +103,7 @@ impl CheckedWriter {
         let durability = options.durability.unwrap_or(settings.durability);
         let control = ControlFile::open(&**log.disk(), log.dir(), settings.log, data_mode(&log)?)?;
         let shared = !options.exclusive.unwrap_or(true);
-        let lock = if shared {
-            control.file.lock()?
-        } else {
-            control.file.try_lock()?.ok_or_else(|| control.busy())?
-        };
+        let lock = if shared { control.file.lock()? } else { own(&control)? };
         let mut recovery = Recovery::default();
         let room = durability.is_synced();
         let (active, now) = join(&log, &control, shared, durability, room, &mut recovery)?;
@@ -319,7 +317,6 @@ impl CheckedWriter {
             state.active.close(durable)?;
             state.active.data.sync()
         })?;
-        self.log.metrics().synced(0);
         let next = self.log.next_segment(state.active.id)?;
         state.settings = self.log.current_settings()?;
         // Where there is no space for a new segment this one stays the last, closed, and the next append tries again.
@@ -424,6 +421,20 @@ impl CheckedWriter {
         self.control.write(&state.control)?;
         Ok(mark)
     }
+}
+
+/// Takes the log for as long as the lock is held. Those who share it hold it for one append; an owner does not let go.
+fn own(control: &ControlFile) -> Result<LockGuard<'_>> {
+    for _ in 0..PATIENCE {
+        if let Some(lock) = control.file.try_lock()? {
+            return Ok(lock);
+        }
+        if !control.read()?.is_some_and(|now| now.shared) {
+            break;
+        }
+        std::thread::sleep(BLOCKED);
+    }
+    Err(control.busy())
 }
 
 fn sync_data(data: &File) -> Result<()> {
