@@ -70,6 +70,8 @@ pub struct Cursor {
     records_before: Option<u64>,
     records_passed: Option<u64>,
     watch: Option<Box<dyn RawWatch>>,
+    /// The active segment was missing, and the cursor waits for the one behind it.
+    passed_end: bool,
     /// Whether messages are stored as they are, so that most can be lent as they come.
     plain: bool,
     /// Records up to this marker of the segment that the cursor starts in are passed over.
@@ -108,6 +110,7 @@ impl Cursor {
             records_before: None,
             records_passed: None,
             watch: None,
+            passed_end: false,
             plain,
             segment: after.segment,
             walk: None,
@@ -463,18 +466,24 @@ impl Cursor {
     fn over_missing(&mut self) -> Result<Ahead> {
         let listing = self.log.listing()?;
         let there = listing.segments.iter().copied().find(|id| *id >= self.segment);
-        // Only the active segment may not be there yet.
+        // Only the active segment may not be there yet, unless it is known to have had records.
         let active = self.log.active()?;
-        let Some(next) = there.or((self.segment < active).then_some(active)) else {
-            return Ok(Ahead::End);
-        };
-        if next == self.segment {
+        let next = match there.or((self.segment < active).then_some(active)) {
+            Some(next) if next > self.segment => next,
             // It was made since we looked.
-            return self.ahead();
-        }
+            Some(_) => return self.ahead(),
+            None if self.segment == active && self.log.durable_in(active)? > 0 => {
+                self.passed_end = true;
+                self.log.next_segment(active)?
+            }
+            None => return Ok(Ahead::End),
+        };
         let lost =
             match (self.records_passed, self.log.checked().map_or(Ok(None), |_| self.log.header(next))?) {
                 (Some(passed), Some(header)) => header.records_before.checked_sub(passed),
+                _ if self.passed_end => {
+                    Some(u64::from(self.log.durable_in(self.segment)?.saturating_sub(self.skip.0)))
+                }
                 _ => None,
             };
         let gap = Gap {
@@ -501,7 +510,7 @@ impl Cursor {
     fn check_start(&self) -> Result<()> {
         let marker = self.walk.as_ref().map_or(0, Walk::marker);
         let active = self.log.active()?;
-        let beyond = self.segment > active || (self.skip.0 > marker && self.last.is_none());
+        let beyond = self.segment > active && !self.passed_end || self.skip.0 > marker && self.last.is_none();
         if !beyond {
             return Ok(());
         }

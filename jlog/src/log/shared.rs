@@ -373,10 +373,16 @@ impl Shared {
         if let Some((id, _)) = &self.lone {
             return Ok(*id);
         }
-        let told = checked.control(&*self.disk, &self.dir)?.filter(|control| checked.is_of_now(control));
-        match told {
-            Some(control) => Ok(control.written.segment),
-            None => Ok(self.listing()?.last_segment().unwrap_or_default()),
+        match checked.control(&*self.disk, &self.dir)? {
+            // A later segment that was there when the log was opened is later all the same.
+            Some(control) if checked.is_of_now(&control) => {
+                Ok(control.written.segment.max(SegmentId(self.floor.load(Ordering::Relaxed))))
+            }
+            // What it says of another boot's writers is void, but not what they had on the disk.
+            told => {
+                let durable = told.map(|control| control.durable.segment).unwrap_or_default();
+                Ok(self.listing()?.last_segment().unwrap_or_default().max(durable))
+            }
         }
     }
 
@@ -394,6 +400,12 @@ impl Shared {
             _ if size(active) == 0 => meta.active,
             _ => active,
         }
+    }
+
+    /// How many records a segment that is not there is known to have had on the disk; 0 if nothing tells of any.
+    pub(crate) fn durable_in(&self, id: SegmentId) -> Result<u32> {
+        let told = self.control()?.map(|control| control.durable);
+        Ok(told.filter(|durable| durable.segment == id).map_or(0, |durable| durable.marker))
     }
 
     /// A segment of this number is known to exist.

@@ -1,6 +1,6 @@
 //! The index of a checksummed segment: made from its records, and compared with what is there.
 
-use super::recover::walk_through;
+use super::recover::{Walked, walk_through};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{File, Open};
@@ -20,13 +20,14 @@ pub(crate) struct Made {
 /// Makes the index of a segment; `None` if it is not there.
 pub(crate) fn of(log: &Shared, id: SegmentId) -> Result<Option<Made>> {
     let Some(Walk::Checked(mut walk)) = log.walk(id, Sight::Acknowledged)? else { return Ok(None) };
-    let (index, damaged, _, _) = walk_through(&mut walk, log, id)?;
+    let Walked { index, damaged, .. } = walk_through(&mut walk, log, id)?;
     Ok(Some(Made { index, damaged, sealed: walk.extent().sealed }))
 }
 
 /// How the index on the disk stands to the one the records make.
 pub(crate) fn compare(log: &Shared, id: SegmentId, made: &Made) -> Result<IndexDetails> {
-    let there = log.disk().info(&log.index_path(id), false).is_ok();
+    // An empty file says no more than none: a repair leaves that where there is nothing to say.
+    let there = log.disk().info(&log.index_path(id), false).is_ok_and(|info| info.len > 0);
     let found = log.read_index(id)?;
     let state = match &found {
         None if there => IndexState::Damaged,

@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::SegmentId;
 use crate::io::{Disk, File, Open};
-use crate::record::checked::{SEGMENT_HEADER, SegmentHeader};
+use crate::record::checked::{Beginning, SEGMENT_HEADER, SegmentHeader};
 use crate::segment::data_path;
 
 /// A segment on its way; whoever finds one has found what a crash has left of it.
@@ -34,16 +35,12 @@ pub(crate) fn make(
     mode: u32,
 ) -> Result<(File, SegmentHeader, u64)> {
     let path = dir.join(NEW);
-    let reused = room.is_some() && disk.rename(&spare(dir), &path).is_ok();
-    if reused {
-        // The name it had must be gone before its bytes are another segment's.
-        sync_names(disk, dir)?;
-    }
+    // What a crash has left is not written over: of two renames it may have lost the first, and then these are the bytes
+    // of a segment that is still there.
+    remove(disk, &path)?;
+    let reused = room.is_some() && take_spare(disk, dir, &path)?;
     let file = File::open(disk, &path, Open::Create(mode))?;
     header.recycled = reused;
-    if !reused {
-        file.truncate(0)?;
-    }
     file.pwrite(&header.encode(), 0)?;
     let size = match room {
         Some(room) => fill(&file, room)?,
@@ -51,7 +48,7 @@ pub(crate) fn make(
     };
     file.sync()?;
 
-    let target = data_path(dir, crate::id::SegmentId(header.segment));
+    let target = data_path(dir, SegmentId(header.segment));
     disk.rename(&path, &target).map_err(|e| Error::io("give the new segment its name", &target, e))?;
     if !crate::planted("missing_directory_sync") {
         sync_names(disk, dir)?;
@@ -59,6 +56,35 @@ pub(crate) fn make(
     drop(file);
     // Under its own name, so that errors tell of it.
     Ok((File::open(disk, &target, Open::ReadWrite)?, header, size))
+}
+
+/// Makes the spare file the new one, if there is one that is nothing else any more.
+fn take_spare(disk: &dyn Disk, dir: &Path, path: &Path) -> Result<bool> {
+    let Some(file) = File::open_existing(disk, &spare(dir), Open::Read)? else { return Ok(false) };
+    let mut bytes = [0; SEGMENT_HEADER];
+    let got = file.pread_up_to(&mut bytes, 0)?;
+    drop(file);
+    let gone = match SegmentHeader::decode(&bytes[..got]) {
+        Beginning::Sound(was) => disk.info(&data_path(dir, SegmentId(was.segment)), false).is_err(),
+        Beginning::Damaged | Beginning::Newer(_) => false,
+    };
+    if !gone {
+        remove(disk, &spare(dir))?;
+        return Ok(false);
+    }
+    disk.rename(&spare(dir), path).map_err(|e| Error::io("use a spare segment again", &spare(dir), e))?;
+    // The name it had must be gone before its bytes are another segment's.
+    sync_names(disk, dir)?;
+    Ok(true)
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove what a crash has left", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes zeros up to `room`. Where there is no space for that the segment grows as it is written.

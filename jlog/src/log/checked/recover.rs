@@ -126,7 +126,8 @@ pub(crate) fn take_over(
         let id = if used { after(log, reach.segment)? } else { SegmentId(0) };
         return first(log, id, room);
     };
-    let doubted = control.is_some_and(Control::is_doubted);
+    // After a boot the kernel remembers nothing that could be doubted.
+    let doubted = control.is_some_and(|control| log.is_of_now(control) && control.is_doubted());
     let data = Arc::new(open_settled(log, last, recovery)?);
     let survey = Survey::of(log, last, &data, control, reach)?;
 
@@ -149,7 +150,7 @@ pub(crate) fn take_over(
                 // It explains itself, where that can be had; its successor says the same.
                 let _ = active.close(0).and_then(|()| active.data.sync());
             }
-            active.successor(log, id, room)
+            active.successor(log, id, room, survey.certain)
         }
     }
 }
@@ -214,6 +215,8 @@ struct Survey {
     /// Where the bytes end that are to be kept aside.
     torn_end: u64,
     index: Index,
+    /// Whether it is known how many records it has, or had.
+    certain: bool,
 }
 
 impl Survey {
@@ -240,7 +243,7 @@ impl Survey {
         };
         let source = SegmentSource::new(log.disk(), Arc::clone(data), log.index_path(id), log.codec());
         let mut walk = CheckedWalk::new(source, log.identity(), id.0, extent);
-        let (index, damaged, unusable, ending) = walk_through(&mut walk, log, id)?;
+        let Walked { index, damaged, unusable, certain, ending } = walk_through(&mut walk, log, id)?;
         let torn = matches!(ending, Ending::Torn { .. });
         let mark = Mark { segment: id, end: walk.position(), marker: walk.marker() };
         let torn_end = if torn { torn_end(&walk, data, mark.end, size)? } else { mark.end };
@@ -252,8 +255,19 @@ impl Survey {
             doubted: false,
             read_beyond: read > mark.marker || reach.segment > id,
         };
-        Ok(Survey { seen, mark, torn_end, index })
+        Ok(Survey { seen, mark, torn_end, index, certain })
     }
+}
+
+/// What a walk from the start of a segment to its end has met.
+pub(crate) struct Walked {
+    pub(crate) index: Index,
+    pub(crate) damaged: bool,
+    /// Its header is damaged, or another segment's.
+    unusable: bool,
+    /// No number of records was assumed.
+    certain: bool,
+    pub(crate) ending: Ending,
 }
 
 /// Walks to the end, and takes notes for the index.
@@ -261,8 +275,8 @@ pub(crate) fn walk_through<S: Source>(
     walk: &mut CheckedWalk<S>,
     log: &Shared,
     id: SegmentId,
-) -> Result<(Index, bool, bool, Ending)> {
-    let (mut damaged, mut unusable) = (false, false);
+) -> Result<Walked> {
+    let (mut damaged, mut unusable, mut certain) = (false, false, true);
     let mut index: Option<Index> = None;
     let mut latest = crate::id::Timestamp::default();
     let ending = loop {
@@ -279,6 +293,7 @@ pub(crate) fn walk_through<S: Source>(
             Step::Hole(hole) => {
                 unusable |= matches!(hole.kind, HoleKind::Foreign | HoleKind::Beginning);
                 damaged |= hole.kind != HoleKind::Repaired;
+                certain &= hole.lost.is_some();
                 index.commit(latest, walk.position(), walk.marker());
             }
             Step::End(ending) => {
@@ -288,7 +303,9 @@ pub(crate) fn walk_through<S: Source>(
         }
     };
     let index = index.unwrap_or_else(|| Index::new(lost_header(log, id)));
-    Ok((index, damaged, unusable, ending))
+    // A file that ends within its header may have had any number.
+    let certain = certain && walk.extent().end > SEGMENT_HEADER as u64 - 1;
+    Ok(Walked { index, damaged, unusable, certain, ending })
 }
 
 /// A header for a segment that has lost its own: what it knew of the segments before it is not known.
@@ -325,8 +342,10 @@ fn torn_end<S: Source>(walk: &CheckedWalk<S>, data: &File, from: u64, size: u64)
 }
 
 impl Active {
-    /// The segment behind this one, durable and empty. The caller has made this one durable.
-    pub(crate) fn successor(&self, log: &Shared, id: SegmentId, room: bool) -> Result<Active> {
+    /// The segment behind this one, durable and empty. The caller has made this one durable. What it says of this one is
+    /// believed by all readers: so it says nothing, unless that is `certain`.
+    pub(crate) fn successor(&self, log: &Shared, id: SegmentId, room: bool, certain: bool) -> Result<Active> {
+        let told = certain && self.id.next() == Some(id);
         let header = SegmentHeader {
             log: log.identity(),
             segment: id.0,
@@ -335,12 +354,13 @@ impl Active {
             bytes_before: self.index.header.bytes_before
                 + self.index.end.saturating_sub(SEGMENT_HEADER as u64),
             latest_before: self.index.latest,
-            // What it says of its predecessor is for the one right before it.
-            previous_end: if self.id.next() == Some(id) { self.index.end } else { 0 },
-            previous_marker: if self.id.next() == Some(id) { self.index.last_marker } else { 0 },
+            previous_end: if told { self.index.end } else { 0 },
+            previous_marker: if told { self.index.last_marker } else { 0 },
             recycled: false,
         };
-        self.write_index(log)?;
+        if certain {
+            self.write_index(log)?;
+        }
         make_segment(log, header, room)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
-use super::recover::{refuse_to_write, take_over, walk_through};
+use super::recover::{Walked, refuse_to_write, take_over, walk_through};
 use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -282,7 +282,7 @@ impl CheckedWriter {
         let (end, size) = (active.index.end, active.data.size()?);
         let mut walk = active.walk(&self.log, Extent { settled: true, ..Extent::of_size(size, false) });
         walk.resume(end, active.index.last_marker);
-        let (seen, _, _, ending) = walk_through(&mut walk, &self.log, active.id)?;
+        let Walked { index: seen, ending, .. } = walk_through(&mut walk, &self.log, active.id)?;
         if seen.end > end {
             // Its notes begin where ours end.
             active.index.absorb(&seen, end);
@@ -320,7 +320,7 @@ impl CheckedWriter {
         let next = self.log.next_segment(state.active.id)?;
         state.settings = self.log.current_settings()?;
         // Where there is no space for a new segment this one stays the last, closed, and the next append tries again.
-        let made = match state.active.successor(&self.log, next, self.room) {
+        let made = match state.active.successor(&self.log, next, self.room, true) {
             Err(error) if error.kind() != ErrorKind::NoSpace => {
                 state.failed = true;
                 return Err(error);
@@ -487,7 +487,7 @@ fn join(
     let mut active = Active::reopen(log, now.written.segment)?;
     let size = active.data.size()?;
     let mut walk = active.walk(log, Extent { settled: true, ..Extent::of_size(size, false) });
-    let (index, damaged, _, ending) = walk_through(&mut walk, log, active.id)?;
+    let Walked { index, damaged, ending, .. } = walk_through(&mut walk, log, active.id)?;
     if damaged {
         recovery.damaged = Some(active.id);
     }
