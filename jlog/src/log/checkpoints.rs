@@ -40,6 +40,9 @@ const SYNCED_SLOTS: usize = 2;
 const UNSYNCED_SLOT: usize = 2;
 pub(crate) const CHECKED_LEN: usize = 3 * SLOT;
 
+/// A checkpoint that is being made.
+const NEW_CHECKPOINT: &str = ".cp.new";
+
 /// The value of a slot: a segment, a marker.
 fn value(id: RecordId) -> [u8; 8] {
     let mut value = [0; 8];
@@ -134,23 +137,23 @@ pub(crate) fn unknown(log: &Shared, subscriber: &Subscriber) -> Error {
     Error::new(ErrorKind::UnknownSubscriber, "find the subscriber", what).at(log.dir())
 }
 
-/// Makes a checkpoint that must not exist. Durable when it returns, name and all.
+/// Makes a checkpoint that must not exist. Durable when it returns, name and all. The caller has the metastore's lock.
 pub(crate) fn create(log: &Shared, subscriber: &Subscriber, at: RecordId, mode: u32) -> Result<()> {
     let path = checkpoint_path(log.dir(), subscriber);
+    if log.disk().info(&path, false).is_ok() {
+        return Err(exists(log, subscriber));
+    }
+    if log.checked().is_some() {
+        return create_checked(log, &path, at, mode);
+    }
+    // libjlog's processes ask nobody before they make one.
     let file = match File::open(&**log.disk(), &path, Open::CreateNew(mode)) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let what = format!("the log has a subscriber \"{subscriber}\" already");
-            return Err(Error::new(ErrorKind::SubscriberExists, "add the subscriber", what).at(log.dir()));
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(exists(log, subscriber)),
         outcome => outcome?,
     };
     let written = (|| {
         let _lock = file.lock()?;
-        if log.checked().is_some() {
-            file.pwrite(&checked_file(log, at, 1), 0)?;
-        } else {
-            file.pwrite(&encode_checkpoint(at, log.codec().order), 0)?;
-        }
+        file.pwrite(&encode_checkpoint(at, log.codec().order), 0)?;
         file.sync()?;
         sync_names(log)
     })();
@@ -159,6 +162,31 @@ pub(crate) fn create(log: &Shared, subscriber: &Subscriber, at: RecordId, mode: 
         let _ = log.disk().remove(&path);
     }
     written
+}
+
+fn exists(log: &Shared, subscriber: &Subscriber) -> Error {
+    let what = format!("the log has a subscriber \"{subscriber}\" already");
+    Error::new(ErrorKind::SubscriberExists, "add the subscriber", what).at(log.dir())
+}
+
+/// Gives a checkpoint of a checksummed log its name once it is on the disk: a power cut leaves a whole one or none.
+fn create_checked(log: &Shared, path: &Path, at: RecordId, mode: u32) -> Result<()> {
+    let disk = &**log.disk();
+    let new = log.dir().join(NEW_CHECKPOINT);
+    // What a crash has left of another one.
+    let _ = disk.remove(&new);
+    let made = (|| {
+        let file = File::open(disk, &new, Open::CreateNew(mode))?;
+        file.pwrite(&checked_file(log, at, 1), 0)?;
+        file.sync()?;
+        disk.rename(&new, path).map_err(|e| Error::io("give the checkpoint its name", path, e))?;
+        sync_names(log)
+    })();
+    if made.is_err() {
+        let _ = disk.remove(&new);
+        let _ = disk.remove(path);
+    }
+    made
 }
 
 /// Moves a checkpoint, and returns where it was. It is on disk when this returns if it leaves a segment behind, because
@@ -333,6 +361,10 @@ fn remove(log: &Shared, listing: &Listing, unwanted: Vec<SegmentId>) -> Result<V
             }
         }
         removed.push(id);
+        if log.checked().is_some() {
+            // A power cut must not bring back this one without the next: what is left would have a hole.
+            sync_names(log)?;
+        }
     }
     log.metrics().removed(removed.len() as u64);
     Ok(removed)

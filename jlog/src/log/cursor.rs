@@ -411,7 +411,7 @@ impl Cursor {
             walk.resume(entry.offset, entry.marker);
         }
         if self.log.checked().is_some() {
-            self.records_before = self.log.header(self.segment)?.map(|header| header.records_before);
+            self.records_before = self.log.records_before(self.segment)?;
         }
         self.walk = Some(walk);
         Ok(true)
@@ -478,14 +478,14 @@ impl Cursor {
             }
             None => return Ok(Ahead::End),
         };
-        let lost =
-            match (self.records_passed, self.log.checked().map_or(Ok(None), |_| self.log.header(next))?) {
-                (Some(passed), Some(header)) => header.records_before.checked_sub(passed),
-                _ if self.passed_end => {
-                    Some(u64::from(self.log.durable_in(self.segment)?.saturating_sub(self.skip.0)))
-                }
-                _ => None,
-            };
+        let before = self.log.checked().map_or(Ok(None), |_| self.log.records_before(next))?;
+        let lost = match (self.records_passed, before) {
+            (Some(passed), Some(before)) => before.checked_sub(passed),
+            _ if self.passed_end => {
+                Some(u64::from(self.log.durable_in(self.segment)?.saturating_sub(self.skip.0)))
+            }
+            _ => None,
+        };
         let gap = Gap {
             kind: if self.was_dropped(next) { GapKind::Dropped } else { GapKind::Missing },
             segment: self.segment,

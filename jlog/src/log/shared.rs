@@ -211,6 +211,14 @@ impl Shared {
         })
     }
 
+    /// How many records the log had before a segment, as its header says; `None` where that is not known. Behind a segment
+    /// that had lost its header the count begins anew.
+    pub(crate) fn records_before(&self, id: SegmentId) -> Result<Option<u64>> {
+        let header =
+            self.header(id)?.filter(|header| header.log == self.identity() && header.segment == id.0);
+        Ok(header.map(|header| header.records_before).filter(|before| *before > 0 || id == SegmentId(0)))
+    }
+
     /// The header of a segment of this log that is in use.
     pub(crate) fn require_header(&self, id: SegmentId) -> Result<SegmentHeader> {
         let header = self.header(id)?;
@@ -285,7 +293,9 @@ impl Shared {
 
     /// The settings of a checksummed log as they are now.
     pub(crate) fn current_settings(&self) -> Result<Settings> {
-        let Some(file) = &self.metastore else { return Ok(self.settings().clone()) };
+        let Some(file) = self.metastore.as_ref().filter(|_| self.checked().is_some()) else {
+            return Ok(self.settings().clone());
+        };
         match Settings::read(file)? {
             FoundSettings::Sound(settings, _) => Ok(settings),
             FoundSettings::Newer(why) => {

@@ -466,7 +466,7 @@ fn join(
             let mark = taken.mark();
             let now = Control {
                 boot: log.boot(),
-                term: before.map_or(1, |before| before.term + 1),
+                term: before.map_or(1, |before| before.term.wrapping_add(1)),
                 pid: std::process::id(),
                 written: mark,
                 durable: mark,
