@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jlog::io::sim::SimDisk;
 use jlog::{
-    CreateOptions, ErrorKind, Format, GapKind, Log, OnDamage, Retention, Start, Subscriber, WhenFull, inspect,
+    CreateOptions, ErrorKind, Format, GapKind, Lag, Log, OnDamage, Retention, Start, Subscriber, WhenFull,
+    inspect,
 };
 use jlog_tests::{Scratch, at};
 
@@ -189,4 +192,59 @@ fn settings_change_for_who_opens_the_log_next() {
     let again = Log::open(scratch.path()).unwrap();
     assert_eq!(again.retention().unwrap(), retention);
     assert_eq!(again.metastore().unwrap().unit_limit, 4000);
+}
+
+#[test]
+fn a_thousand_subscribers_each_get_everything_and_the_last_one_lets_go() {
+    let disk = Arc::new(SimDisk::new(1));
+    disk.keep_trace(false);
+    let options = CreateOptions::new().segment_size(600);
+    let log = Log::create_on(disk, "/log", &options).unwrap();
+    let names: Vec<_> = (0..1000).map(|n| subscriber(&format!("subscriber {n}"))).collect();
+    for name in &names {
+        log.add_subscriber(name, Start::Begin).unwrap();
+    }
+    append(&log, 0, 6).unwrap();
+    let segments = log.segments().unwrap().len();
+    assert!(segments > 1);
+    assert_eq!(inspect::inspect(&log).unwrap().subscribers.len(), 1000);
+
+    for (n, name) in names.iter().enumerate() {
+        if n % 100 == 0 {
+            assert_eq!(log.lag(name).unwrap().records, 6);
+        }
+        let mut reader = log.reader(name).unwrap();
+        for wanted in 0..6u8 {
+            assert_eq!(reader.next_record().unwrap().unwrap().payload, [wanted; 150]);
+        }
+        let removed = reader.commit().unwrap();
+        assert_eq!(removed.len(), if n == 999 { segments - 1 } else { 0 }, "after {} of 1000", n + 1);
+        if n % 100 == 0 {
+            assert_eq!(log.lag(name).unwrap(), Lag::default());
+        }
+    }
+}
+
+#[test]
+fn damage_that_is_passed_over_may_be_kept_first() {
+    let scratch = Scratch::new();
+    let log = log_with(&scratch, Retention::default());
+    append(&log, 0, 4).unwrap();
+    let mut bytes = scratch.read("00000000");
+    let at = bytes.windows(150).position(|window| window == [2; 150]).unwrap();
+    bytes[at] = 77;
+    scratch.write("00000000", &bytes);
+    for _ in 0..2 {
+        let mut cursor = log.cursor().unwrap();
+        cursor.on_damage(OnDamage::Quarantine);
+        let mut read = Vec::new();
+        while let Some(record) = cursor.next_record().unwrap() {
+            read.push(record.payload[0]);
+        }
+        assert_eq!((read, cursor.gaps()), (vec![0, 1, 3], 1));
+    }
+    let kept: Vec<_> = std::fs::read_dir(scratch.file(".repair/damaged")).unwrap().collect();
+    assert_eq!(kept.len(), 1, "once, however often it is met");
+    let kept = std::fs::read(kept[0].as_ref().unwrap().path()).unwrap();
+    assert!(kept.windows(149).any(|window| window == [2; 149]));
 }

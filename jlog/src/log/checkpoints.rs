@@ -1,6 +1,7 @@
 //! Checkpoints: where each subscriber is, and what may be deleted therefore.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::checked::retention::{self, Limits};
 use super::checked::settings::Retention;
@@ -320,10 +321,14 @@ fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<
     let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
     let _lock = metastore.lock()?;
     let listing = log.listing()?;
-    let wanted = earliest_wanted(log, &listing)?;
-    let active = log.active()?;
     let settings = log.current_settings()?;
     let kept = settings.retention != Retention::default();
+    // Of many subscribers each leaves a segment behind at some time, and only the last one lets it go.
+    if !kept && is_held(log, &listing, from)? {
+        return Ok(Vec::new());
+    }
+    let wanted = earliest_wanted(log, &listing)?;
+    let active = log.active()?;
     let mut limits = Limits { read: wanted.unwrap_or_default().min(active), dropped: SegmentId(0) };
     // A policy looks at the whole log, not at what one checkpoint has left behind.
     let (from, to) = if kept { (SegmentId(0), SegmentId(u32::MAX)) } else { (from, to) };
@@ -337,6 +342,22 @@ fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<
         retention::note_dropped(&metastore, limits.dropped)?;
     }
     remove(log, &listing, unwanted)
+}
+
+/// Whether any subscriber is known to be in this segment or before it: then nothing from it on can go. Who was found there
+/// last is asked first: most often he still is.
+fn is_held(log: &Shared, listing: &Listing, segment: SegmentId) -> Result<bool> {
+    let (behind, before) =
+        listing.subscribers.split_at(log.holder().load(Ordering::Relaxed).min(listing.subscribers.len()));
+    for (n, subscriber) in before.iter().chain(behind).enumerate() {
+        if let Stored::At(id, _) = read(log, &checkpoint_path(log.dir(), subscriber))?
+            && id.segment <= segment
+        {
+            log.holder().store((behind.len() + n) % listing.subscribers.len(), Ordering::Relaxed);
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn remove(log: &Shared, listing: &Listing, unwanted: Vec<SegmentId>) -> Result<Vec<SegmentId>> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::checked::Checked;
 use super::checked::control::Control;
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     /// The one file that this "log" consists of, where a segment is looked at by itself.
     lone: Option<(SegmentId, PathBuf)>,
     metrics: Metrics,
+    /// Which subscriber, in the order of names, was last found to keep a segment.
+    holder: AtomicUsize,
     #[cfg(feature = "async")]
     watcher: super::future::Watcher,
 }
@@ -74,6 +76,7 @@ impl Shared {
             floor: AtomicU32::new(last.0),
             lone: None,
             metrics: Metrics::default(),
+            holder: AtomicUsize::new(0),
             #[cfg(feature = "async")]
             watcher: Default::default(),
         }
@@ -91,6 +94,10 @@ impl Shared {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn holder(&self) -> &AtomicUsize {
+        &self.holder
     }
 
     #[cfg(feature = "async")]
