@@ -405,8 +405,10 @@ impl Cursor {
         if self.skip > Marker(0)
             && self.log.checked().is_some()
             && walk.is_sealed()
-            && let Some(entry) =
-                self.log.read_index(self.segment)?.and_then(|index| index.before(self.skip.0 + 1))
+            && let Some(entry) = self
+                .log
+                .read_index(self.segment)?
+                .and_then(|index| index.before(self.skip.0.saturating_add(1)))
         {
             walk.resume(entry.offset, entry.marker);
         }
@@ -455,7 +457,7 @@ impl Cursor {
             doubtful: None,
         };
         let records = u64::from(walk.marker());
-        self.records_passed = self.records_before.map(|before| before + records);
+        self.records_passed = self.records_before.and_then(|before| before.checked_add(records));
         self.walk = None;
         self.skip = Marker(0);
         self.segment = self.log.next_segment(self.segment)?;

@@ -41,11 +41,13 @@ pub(crate) fn of(log: &Arc<Shared>, checkpoint: RecordId) -> Result<Lag> {
     };
     newest = newest.max(there.latest_before);
     let head = SEGMENT_HEADER as u64;
-    let records = there.records_before + end.0;
-    let bytes = there.bytes_before + end.1.saturating_sub(head);
+    let records = there.records_before.saturating_add(end.0);
+    let bytes = there.bytes_before.saturating_add(end.1.saturating_sub(head));
+    let read = here.records_before.saturating_add(u64::from(id.marker.0) - 1);
+    let passed = here.bytes_before.saturating_add(offset - head);
     Ok(Lag {
-        records: records.saturating_sub(here.records_before + u64::from(id.marker.0) - 1),
-        bytes: bytes.saturating_sub(here.bytes_before + offset - head),
+        records: records.saturating_sub(read),
+        bytes: bytes.saturating_sub(passed),
         micros: newest.as_micros().saturating_sub(time.as_micros()),
     })
 }

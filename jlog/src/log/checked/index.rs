@@ -45,7 +45,7 @@ fn fits(found: &Index, made: &Index) -> bool {
     // The commit that closes the segment may or may not be counted.
     let ends = found.last_marker == made.last_marker && found.end <= made.end;
     let known = |entry: &crate::record::index::Entry| {
-        made.before(entry.marker + 1)
+        made.before(entry.marker.saturating_add(1))
             .is_some_and(|near| near.offset <= entry.offset && near.marker <= entry.marker)
     };
     ends && found.entries.iter().all(known)

@@ -350,9 +350,16 @@ impl Active {
             log: log.identity(),
             segment: id.0,
             created: self.index.latest,
-            records_before: self.index.header.records_before + u64::from(self.index.last_marker),
-            bytes_before: self.index.header.bytes_before
-                + self.index.end.saturating_sub(SEGMENT_HEADER as u64),
+            records_before: self
+                .index
+                .header
+                .records_before
+                .saturating_add(u64::from(self.index.last_marker)),
+            bytes_before: self
+                .index
+                .header
+                .bytes_before
+                .saturating_add(self.index.end.saturating_sub(SEGMENT_HEADER as u64)),
             latest_before: self.index.latest,
             previous_end: if told { self.index.end } else { 0 },
             previous_marker: if told { self.index.last_marker } else { 0 },

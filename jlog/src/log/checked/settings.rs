@@ -208,7 +208,10 @@ impl Settings {
             return Err(Error::new(ErrorKind::Unsupported, "change the metastore", why).at(file.path()));
         }
         change(&mut settings);
-        settings.generation += 1;
+        settings.generation = settings.generation.checked_add(1).ok_or_else(|| {
+            let what = "it says that it was changed more often than can be; nobody but a forger wrote that";
+            Error::damaged("change the metastore", file.path(), 0, what)
+        })?;
         let slot_to = (slot.number + 1) % SLOTS;
         let bytes = slots::encode(
             Kind::Metastore,
