@@ -140,6 +140,7 @@ pub(crate) fn unknown(log: &Shared, subscriber: &Subscriber) -> Error {
 
 /// Makes a checkpoint that must not exist. Durable when it returns, name and all. The caller has the metastore's lock.
 pub(crate) fn create(log: &Shared, subscriber: &Subscriber, at: RecordId, mode: u32) -> Result<()> {
+    log.require_writable()?;
     let path = checkpoint_path(log.dir(), subscriber);
     if log.disk().info(&path, false).is_ok() {
         return Err(exists(log, subscriber));
@@ -193,6 +194,7 @@ fn create_checked(log: &Shared, path: &Path, at: RecordId, mode: u32) -> Result<
 /// Moves a checkpoint, and returns where it was. It is on disk when this returns if it leaves a segment behind, because
 /// what is deleted must never outlive the checkpoint that allowed it; and at safety level safe.
 fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<RecordId>> {
+    log.require_writable()?;
     let path = checkpoint_path(log.dir(), subscriber);
     let Some(file) = File::open_existing(&**log.disk(), &path, Open::ReadWrite)? else {
         return Err(unknown(log, subscriber));
@@ -318,6 +320,7 @@ enum Keep {
 }
 
 fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<Vec<SegmentId>> {
+    log.require_writable()?;
     let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
     let _lock = metastore.lock()?;
     let listing = log.listing()?;

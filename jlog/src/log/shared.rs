@@ -321,6 +321,14 @@ impl Shared {
         now.unwrap_or(self.settings().dropped_before)
     }
 
+    /// Refuses to change a log that this engine may only read.
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        match self.settings().features.unwritable() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::Unsupported, "change the log", why).at(&self.dir)),
+        }
+    }
+
     pub(crate) fn boot(&self) -> [u8; 16] {
         self.checked().map_or([0; 16], Checked::boot)
     }

@@ -203,6 +203,12 @@ impl SegmentHeader {
         out
     }
 
+    /// Why a segment that begins with these bytes may be read but not written, if that is so.
+    pub(crate) fn unwritable(bytes: &[u8]) -> Option<String> {
+        let sound = matches!(SegmentHeader::decode(bytes), Beginning::Sound(_));
+        if sound { Features::at(bytes, 10).unwritable() } else { None }
+    }
+
     /// Its checksum begins with no place: a header tells of itself which one it belongs to.
     pub(crate) fn decode(bytes: &[u8]) -> Beginning {
         let Some(bytes) = bytes.get(..SEGMENT_HEADER).filter(|bytes| bytes[..8] == SEGMENT_MAGIC) else {

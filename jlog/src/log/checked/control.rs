@@ -99,19 +99,33 @@ impl Control {
 
 /// Reads the control file through a handle: others write it at any time, so it is read until it is whole.
 ///
-/// `None` where it says nothing: it is not this log's, or is no whole value.
-pub(crate) fn read(file: &File, log: LogIdentity) -> Result<Option<Control>> {
+/// `None` where it says nothing: it is not this log's, or is no whole value. One of a newer version is
+/// [`Unsupported`](ErrorKind::Unsupported).
+fn read_whole(file: &File, log: LogIdentity) -> Result<Option<Control>> {
     for _ in 0..8 {
         let mut bytes = [0; SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
         match slots::decode(slots::Kind::Control, &bytes[..got]) {
             Held::Newest(slot, _) if slot.log == log => return Ok(Some(Control::decode(&slot.value))),
-            Held::Newest(..) | Held::Newer(_) => return Ok(None),
+            Held::Newest(..) => return Ok(None),
+            Held::Newer(why) => {
+                return Err(
+                    Error::new(ErrorKind::Unsupported, "read what other writers say", why).at(file.path())
+                );
+            }
             Held::Nothing if got == 0 => return Ok(None),
             Held::Nothing => std::thread::yield_now(),
         }
     }
     Ok(None)
+}
+
+/// The same for a reader, who can do without.
+pub(crate) fn read(file: &File, log: LogIdentity) -> Result<Option<Control>> {
+    match read_whole(file, log) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        outcome => outcome,
+    }
 }
 
 /// The control file, for a writer.
@@ -133,7 +147,7 @@ impl ControlFile {
     }
 
     pub(crate) fn read(&self) -> Result<Option<Control>> {
-        read(&self.file, self.log)
+        read_whole(&self.file, self.log)
     }
 
     /// In the kernel when it returns: what it says holds for the machine that runs.

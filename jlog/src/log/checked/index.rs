@@ -53,6 +53,7 @@ fn fits(found: &Index, made: &Index) -> bool {
 
 /// Writes the index of a finished segment anew.
 pub(crate) fn build(log: &Shared, id: SegmentId) -> Result<()> {
+    log.require_writable()?;
     let refused = |kind, what: &str| Err(Error::new(kind, "index a segment", what).at(&log.data_path(id)));
     let Some(made) = of(log, id)? else {
         return refused(ErrorKind::NoSuchRecord, "the log has no such segment");

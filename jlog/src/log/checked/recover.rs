@@ -187,6 +187,11 @@ pub(crate) fn make_segment(log: &Shared, header: SegmentHeader, room: bool) -> R
 fn open_settled(log: &Shared, id: SegmentId, recovery: &mut Recovery) -> Result<File> {
     let path = log.data_path(id);
     let file = File::open(&**log.disk(), &path, Open::ReadWrite)?;
+    let mut header = [0; SEGMENT_HEADER];
+    let got = file.pread_up_to(&mut header, 0)?;
+    if let Some(why) = SegmentHeader::unwritable(&header[..got]) {
+        return Err(Error::new(ErrorKind::Unsupported, "write to the segment", why).at(&path));
+    }
     match file.drop_cache() {
         Ok(()) => Ok(file),
         Err(error) if error.kind() == ErrorKind::Io => {
@@ -382,14 +387,6 @@ impl Active {
             let _ = log.disk().remove(&path);
         }
         Ok(())
-    }
-}
-
-/// The error of an engine that may read this log but not write it.
-pub(crate) fn refuse_to_write(log: &Shared) -> Result<()> {
-    match log.settings().features.unwritable() {
-        None => Ok(()),
-        Some(why) => Err(Error::new(ErrorKind::Unsupported, "open the log for writing", why).at(log.dir())),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
-use super::recover::{Walked, refuse_to_write, take_over, walk_through};
+use super::recover::{Walked, take_over, walk_through};
 use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -98,7 +98,7 @@ impl Active {
 
 impl CheckedWriter {
     pub(crate) fn open(log: Arc<Shared>, options: &WriterOptions) -> Result<CheckedWriter> {
-        refuse_to_write(&log)?;
+        log.require_writable()?;
         let settings = log.current_settings()?;
         let durability = options.durability.unwrap_or(settings.durability);
         let control = ControlFile::open(&**log.disk(), log.dir(), settings.log, data_mode(&log)?)?;
