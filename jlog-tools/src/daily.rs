@@ -1,9 +1,11 @@
 //! `jlog`: daily work with a log. To look and to mend, it holds the other two programs as well.
 
+mod alter;
 mod clean;
 mod create;
 mod demo;
 mod read;
+mod settings;
 mod subs;
 mod write;
 
@@ -12,9 +14,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Outcome;
-use crate::inspect::Inspect;
+use crate::inspect::{Inspect, MetricsArgs};
 use crate::repair::Repair;
 use crate::{inspect, interrupt, options, repair};
+
+pub(crate) use settings::FormatName;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +56,14 @@ enum Command {
     /// Remove the segments that no subscriber wants any more
     #[command(after_help = clean::EXAMPLES)]
     Clean(clean::Clean),
+    /// Change a log's settings: segment size, durability, retention
+    #[command(visible_alias = "set", after_help = alter::EXAMPLES)]
+    Alter(alter::Alter),
+    /// Print numbers for Prometheus: the same as jlog-inspect metrics
+    #[command(
+        after_help = "Example:\n  jlog metrics /var/spool/events --textfile /var/lib/node_exporter/jlog.prom"
+    )]
+    Metrics(MetricsArgs),
     /// Look at a log, without changing anything: the same as jlog-inspect
     Inspect(Inspect),
     /// Mend a damaged log: the same as jlog-repair
@@ -77,6 +89,8 @@ fn run(command: Command) -> Outcome {
         Command::Read(args) => read::run(&args),
         Command::Subs(args) => subs::run(args),
         Command::Clean(args) => clean::run(&args),
+        Command::Alter(args) => alter::run(&args),
+        Command::Metrics(args) => inspect::run_metrics("jlog", args),
         Command::Inspect(args) => inspect::run("jlog", args),
         Command::Repair(args) => repair::run("jlog", args),
         Command::Demo(args) => demo::run(&args),

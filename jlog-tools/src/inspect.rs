@@ -4,6 +4,7 @@ mod check;
 mod dump;
 mod map;
 mod meta;
+mod metrics;
 mod segments;
 mod show;
 mod subscribers;
@@ -23,9 +24,11 @@ use crate::interrupt;
 use crate::options::{self, Common, Endian};
 use crate::place::{self, Where};
 use crate::progress::Bar;
+use crate::standing::Standing;
 
 pub(crate) use check::{print as print_check, print_finding};
 pub(crate) use map::print as print_map;
+pub(crate) use subscribers::table as subscribers_table;
 pub(crate) use summary::{align_right, borderless, print as print_summary, rows};
 
 const EXAMPLES: &str = "\
@@ -80,9 +83,12 @@ enum Command {
     /// Picture of the segments: read, still wanted, damaged, torn
     #[command(after_help = "Example:\n  jlog-inspect map /var/spool/events")]
     Map(OneLog),
-    /// Print the metastore
+    /// Print the metastore: what was settled when the log was made, and since
     #[command(after_help = meta::EXAMPLES)]
     Meta(MetaArgs),
+    /// Print numbers for Prometheus
+    #[command(after_help = metrics::EXAMPLES)]
+    Metrics(MetricsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +120,9 @@ struct DumpArgs {
     /// Up to this message or time
     #[arg(long, value_name = "WHERE", value_parser = place::parse, allow_hyphen_values = true)]
     to: Option<Where>,
+    /// Also messages that are written but not yet on the disk
+    #[arg(long)]
+    unsynced: bool,
     /// From a subscriber's checkpoint on, which stays where it is
     #[arg(short = 'S', long, value_name = "NAME", conflicts_with = "from")]
     subscriber: Option<OsString>,
@@ -144,6 +153,15 @@ struct MetaArgs {
     /// Print the value of one field
     #[arg(long, value_name = "NAME")]
     field: Option<meta::Field>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArgs {
+    #[command(flatten)]
+    at: OneLog,
+    /// Put them into this file, whole or not at all, instead of printing them
+    #[arg(long, value_name = "FILE")]
+    textfile: Option<PathBuf>,
 }
 
 /// The whole program `jlog-inspect`.
@@ -178,7 +196,19 @@ pub(crate) fn run(tool: &'static str, inspect: Inspect) -> Outcome {
             Some(Command::Meta(args)) => {
                 meta::run(&mut look, &options::one_log(log, args.at.log)?, args.field)
             }
+            Some(Command::Metrics(args)) => {
+                metrics::run(&mut look, &options::one_log(log, args.at.log)?, args.textfile.as_deref())
+            }
         }
+    })
+}
+
+/// Runs `metrics` alone.
+pub(crate) fn run_metrics(tool: &'static str, args: MetricsArgs) -> Outcome {
+    let common = Common::default();
+    options::with_console(tool, &common, |console| {
+        let mut look = Look { console, json: false, endian: Endian::Auto };
+        metrics::run(&mut look, &options::one_log(None, args.at.log)?, args.textfile.as_deref())
     })
 }
 
@@ -196,6 +226,14 @@ impl Look<'_> {
 
     fn inspect(&self, path: &Path) -> Result<Inspection, Failure> {
         inspection(self.console, &self.open(path)?)
+    }
+
+    /// As [`Look::inspect`], and how the log stands.
+    fn survey(&self, path: &Path) -> Result<(Inspection, Standing), Failure> {
+        let log = self.open(path)?;
+        let seen = inspection(self.console, &log)?;
+        let standing = Standing::of(&log, seen.lone_segment)?;
+        Ok((seen, standing))
     }
 
     /// Where a log is named that is not there, it may have been meant for a command.

@@ -36,6 +36,12 @@ pub(crate) fn check() -> Result<(), Failure> {
 /// How long an interrupt may go unnoticed where we wait.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// Whether a read would not wait: there is something, or the end.
+pub(crate) fn has_input(input: BorrowedFd<'_>) -> bool {
+    let mut inputs = [PollFd::new(input, PollFlags::POLLIN)];
+    poll(&mut inputs, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// Waits until there is something to read, or the input has ended.
 pub(crate) fn wait_for_input(input: BorrowedFd<'_>) -> Result<(), Failure> {
     let glance = PollTimeout::try_from(GLANCE).unwrap_or(PollTimeout::ZERO);

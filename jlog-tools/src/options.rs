@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use jlog::io::OsDisk;
-use jlog::{Log, Order};
+use jlog::{Format, Log, Order};
 
 use crate::console::{Console, When, say};
 use crate::exit::{Exit, Failure, Outcome};
@@ -73,6 +73,17 @@ pub(crate) fn open(path: &Path, endian: Endian) -> Result<Log, Failure> {
         return Ok(Log::open_segment(disk, path, endian.order())?);
     }
     Ok(Log::open_with(disk, path, endian.order())?)
+}
+
+/// Messages are appended in batches of about so many bytes. A batch is never split in a checksummed log: larger ones
+/// would make its segments larger than they are to be.
+pub(crate) fn batch_bytes(log: &Log) -> Result<usize, Failure> {
+    const MOST: usize = 1 << 20;
+    if log.format() == Format::Classic {
+        return Ok(MOST);
+    }
+    let quarter = log.metastore()?.unit_limit / 4;
+    Ok(usize::try_from(quarter).unwrap_or(MOST).min(MOST))
 }
 
 /// The LOG of a command that takes it before or behind its name; the current directory without any.

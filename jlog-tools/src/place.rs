@@ -1,7 +1,7 @@
 //! WHERE: a place in a log as people name it, by id, by time, or from one of its ends.
 
 use jiff::{SpanRelativeTo, Timestamp as Moment, Zoned, civil};
-use jlog::{Cursor, Log, Marker, RecordId, SegmentId};
+use jlog::{Cursor, Log, Marker, RecordId, SegmentId, Timestamp};
 
 use crate::exit::Failure;
 use crate::interrupt;
@@ -65,6 +65,14 @@ fn micros(moment: Moment) -> Result<u64, String> {
     Ok(u64::try_from(moment.as_microsecond()).unwrap_or(0))
 }
 
+/// Microseconds since 1970 as a record's time; what is later than a record can be is the latest.
+pub(crate) fn timestamp(micros: u64) -> Timestamp {
+    match u32::try_from(micros / 1_000_000) {
+        Ok(seconds) => Timestamp::new(seconds, (micros % 1_000_000) as u32),
+        Err(_) => Timestamp::new(u32::MAX, 999_999),
+    }
+}
+
 /// How long something may last, as it is typed: `15m`, `2h30m`, `1 day`. In microseconds.
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no duration; durations are 90s, 15m, 2h30m, \"1 day\"");
@@ -118,6 +126,14 @@ impl Range {
             },
         }
         Ok(range)
+    }
+
+    /// A cursor at its beginning.
+    pub(crate) fn cursor(&self, log: &Log) -> Result<Cursor, Failure> {
+        match self.not_before {
+            Some(time) => Ok(log.cursor_from(timestamp(time))?),
+            None => Ok(log.cursor_after(self.after)),
+        }
     }
 
     /// Whether a message of this time, in microseconds, is in it.

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jlog::SegmentId;
 use jlog::repair::{Holes, LostPlace, Options, Part};
 
+use crate::daily::FormatName;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::options::{self, Common, Endian};
@@ -73,8 +74,9 @@ struct How {
     /// Only these segments
     #[arg(long, value_name = "ID", value_parser = parse_segment)]
     segment: Vec<SegmentId>,
-    /// Damaged bytes inside a segment: cut them out, so that later ids of the segment move down, or leave them.
-    /// (To keep ids comes with the checksummed format.)
+    /// Damaged bytes inside a segment: mend or leave them. To mend them is to cut them out of a classic log, so that
+    /// later ids of the segment move down; in a checksummed log, to put a note of what is lost in their place, so that
+    /// all ids stay
     #[arg(long, value_name = "HOW", default_value = "cut")]
     holes: HolesName,
     /// A checkpoint whose place is lost goes before what it may not have read (twice, but never skipped), after it,
@@ -139,6 +141,9 @@ enum Command {
         /// The byte order of the log that is read
         #[arg(long, value_name = "ORDER", default_value = "auto")]
         endian: Endian,
+        /// The format of the new log [default: the old one's]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<FormatName>,
     },
 }
 
@@ -154,7 +159,10 @@ pub(crate) fn run(tool: &'static str, repair: Repair) -> Outcome {
     options::with_console(tool, &common, |console| match command {
         Some(Command::Undo { log }) => past::undo(console, &log, common.json),
         Some(Command::History { log }) => past::history(console, &log, common.json),
-        Some(Command::Salvage { from, to, endian }) => salvage::run(console, &from, &to, endian, common.json),
+        Some(Command::Salvage { from, to, endian, format }) => {
+            let format = format.map(FormatName::format);
+            salvage::run(console, &salvage::Job { from: &from, to: &to, endian, format }, common.json)
+        }
         None => {
             let mut worst = Exit::Fine;
             for log in &logs {

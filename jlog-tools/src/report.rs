@@ -3,10 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jlog::inspect::{Finding, Inspection, SegmentReport, SubscriberReport};
-use jlog::{Compression, Order, Subscriber};
+use jlog::{Compression, Format, Order, Subscriber};
 use serde::Serialize;
 
+use crate::holder::Holder;
 use crate::measure::rfc3339;
+use crate::standing::{RetentionReport, Standing};
 
 /// The name of the schema of everything that `jlog-inspect --json` prints.
 pub(crate) const SCHEMA: &str = "jlog-inspect/1";
@@ -27,7 +29,7 @@ impl Heading {
         Heading {
             schema: SCHEMA,
             log: seen.path.to_string_lossy().into_owned(),
-            format: "classic",
+            format: format(seen.format),
             byte_order: byte_order(seen.order),
             compression: compression(seen.compression),
             status: status(seen.is_sound()),
@@ -40,19 +42,34 @@ impl Heading {
 pub(crate) struct Whole {
     #[serde(flatten)]
     pub(crate) heading: Heading,
+    /// Of a checksummed log.
+    pub(crate) identity: Option<String>,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+    pub(crate) file_bytes: u64,
     pub(crate) time_from: Option<String>,
     pub(crate) time_to: Option<String>,
     pub(crate) lone_segment: bool,
     pub(crate) segment_size: Option<u32>,
+    /// Of a classic log.
     pub(crate) safety: Option<String>,
+    pub(crate) durability: Option<String>,
+    pub(crate) durable: Option<String>,
+    pub(crate) retention: Option<RetentionReport>,
+    pub(crate) owner: Option<Owner>,
     pub(crate) active_segment: Option<String>,
     pub(crate) pre_commit: Option<PreCommit>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) subscribers: Vec<Follower>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Problem>,
+}
+
+/// Who has the log to write to it alone. The members are `null` where only root may see them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Owner {
+    pub(crate) pid: Option<u32>,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +83,7 @@ pub(crate) struct PreCommit {
 pub(crate) struct Segment {
     pub(crate) segment: String,
     pub(crate) bytes: u64,
+    pub(crate) file_bytes: u64,
     pub(crate) messages: u64,
     pub(crate) sealed: bool,
     pub(crate) index: String,
@@ -110,18 +128,25 @@ pub(crate) struct Problem {
 }
 
 impl Whole {
-    pub(crate) fn of(seen: &Inspection) -> Whole {
+    pub(crate) fn of(seen: &Inspection, standing: &Standing) -> Whole {
         let times = seen.times();
         let whole = !seen.lone_segment;
+        let classic = seen.format == Format::Classic;
         Whole {
             heading: Heading::of(seen),
+            identity: seen.identity.map(|identity| identity.to_string()),
             messages: seen.messages,
             bytes: seen.bytes,
+            file_bytes: seen.segments.iter().map(|segment| segment.file_bytes).sum(),
             time_from: times.map(|(from, _)| rfc3339(from)),
             time_to: times.map(|(_, to)| rfc3339(to)),
             lone_segment: seen.lone_segment,
             segment_size: whole.then_some(seen.metastore.unit_limit),
-            safety: whole.then(|| seen.metastore.safety.to_string()),
+            safety: (whole && classic).then(|| seen.metastore.safety.to_string()),
+            durability: standing.durability.map(|durability| durability.to_string()),
+            durable: standing.durable.map(|id| id.to_string()),
+            retention: (whole && !classic).then(|| RetentionReport::of(&standing.retention)),
+            owner: standing.owner.as_ref().map(Owner::of),
             active_segment: whole.then(|| seen.metastore.active.to_string()),
             pre_commit: seen.pre_commit.capacity.map(|capacity| PreCommit {
                 capacity,
@@ -133,6 +158,13 @@ impl Whole {
             problems: problems(seen),
             notes: seen.findings.iter().filter(|finding| !finding.is_problem()).map(Problem::of).collect(),
         }
+    }
+}
+
+impl Owner {
+    pub(crate) fn of(holder: &Holder) -> Owner {
+        let (pid, name) = holder.process.clone().unzip();
+        Owner { pid, name }
     }
 }
 
@@ -153,6 +185,7 @@ impl Segment {
         Segment {
             segment: segment.id.to_string(),
             bytes: segment.bytes,
+            file_bytes: segment.file_bytes,
             messages: segment.messages,
             sealed: segment.sealed,
             index: segment.index.state.to_string(),
@@ -165,7 +198,7 @@ impl Segment {
 }
 
 impl Follower {
-    fn of(subscriber: &SubscriberReport) -> Follower {
+    pub(crate) fn of(subscriber: &SubscriberReport) -> Follower {
         Follower {
             name: Name::of(&subscriber.name),
             checkpoint: subscriber.checkpoint.map(|id| id.to_string()),
@@ -204,6 +237,13 @@ impl Problem {
 
 pub(crate) fn status(sound: bool) -> &'static str {
     if sound { "sound" } else { "damaged" }
+}
+
+pub(crate) fn format(format: Format) -> &'static str {
+    match format {
+        Format::Classic => "classic",
+        Format::Checksummed => "checksummed",
+    }
 }
 
 pub(crate) fn byte_order(order: Order) -> &'static str {

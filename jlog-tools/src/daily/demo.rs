@@ -19,6 +19,7 @@ use crate::inspect::{inspection, print_check, print_map, print_summary};
 use crate::measure::{count, things};
 use crate::options::{Common, with_console};
 use crate::repair::{Consent, one as mend};
+use crate::standing::Standing;
 use crate::{interrupt, options};
 
 pub(super) const EXAMPLES: &str = "\
@@ -53,10 +54,13 @@ const ROUNDS: usize = 40;
 const ROUND: usize = 100;
 /// The writer is killed after so many acknowledgements, or so much time.
 const ACKNOWLEDGED: usize = 5_000;
-const KILL_AFTER: Duration = Duration::from_secs(2);
-/// What is overwritten, from the start of a record on, and what is cut off.
-const GARBAGE: usize = 600;
-const CUT: u64 = 7;
+const KILL_AFTER: Duration = Duration::from_millis(1500);
+/// So far before the end of a record lies a byte of its message: what fills it up takes less.
+const BEHIND: u64 = 12;
+/// The bytes of the write that never finished.
+const HALF_A_WRITE: usize = 300;
+/// So many lost messages are named.
+const MOST_NAMED: usize = 10;
 
 pub(super) fn run(args: &Demo) -> Outcome {
     let common = Common { ascii: args.ascii, ..Common::default() };
@@ -65,7 +69,7 @@ pub(super) fn run(args: &Demo) -> Outcome {
         place.map_err(|error| Failure::Other(format!("cannot make a temporary directory: {error}")))?;
     let outcome = with_console("jlog", &common, |console| {
         let path = place.path().join("events");
-        let mut show = Show { console, path, pause: Duration::from_millis(if args.fast { 0 } else { 750 }) };
+        let mut show = Show { console, path, pause: Duration::from_millis(if args.fast { 0 } else { 600 }) };
         show.all()
     });
     if args.keep {
@@ -88,15 +92,18 @@ impl Show<'_> {
         self.kill_a_writer()?;
         let before = self.damage()?;
         self.look()?;
-        let after = self.repair(before)?;
+        self.repair(&before)?;
         self.undo()?;
-        self.read_on(after)?;
+        self.read_on()?;
         self.farewell()
     }
 
     fn write_and_read(&mut self) -> Result<(), Failure> {
         self.act("1. A log, three subscribers that read at different paces, one writer")?;
-        let log = Log::create_with(&self.path, &CreateOptions::classic().segment_size(SEGMENT))?;
+        let log = {
+            let now = Timestamp::from(SystemTime::now());
+            Log::create_with(&self.path, &CreateOptions::new().segment_size(SEGMENT).created(now))?
+        };
         let mut readers = Vec::new();
         for (name, pace) in PACES {
             let name = Subscriber::new(name)?;
@@ -178,51 +185,56 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Damages the log, and returns how many messages can still be read.
-    fn damage(&mut self) -> Result<u64, Failure> {
-        self.act("3. The disk goes bad: bytes of a sealed segment are overwritten, the end is cut off")?;
+    /// Damages the log, and returns what was in it.
+    fn damage(&mut self) -> Result<Messages, Failure> {
+        self.act(
+            "3. The disk goes bad: one bit flips in a sealed segment, and half a write is left at the end",
+        )?;
+        let before = readable(&self.path)?;
         let log = Log::open(&self.path)?;
         let segments = log.segments()?;
         let active = log.active_segment()?;
         let victim = segments.get(segments.len() / 2).copied().filter(|id| *id < active).unwrap_or(active);
 
-        // As libjlog's readers would have made them; they tell how many messages damage has cost.
-        for id in segments.iter().filter(|id| **id < active) {
-            log.build_index(*id)?;
-        }
-        // From a record in the middle on, so that it can be noticed: the classic format has no checksums.
-        let middle = RecordId { segment: victim, ..RecordId::default() };
-        let mut cursor = log.cursor_after(middle);
-        let mut at = 0;
+        let mut cursor = log.cursor_after(RecordId { segment: victim, ..RecordId::default() });
+        let (mut message, mut byte) = (RecordId::default(), 0);
         while let Some(record) = cursor.next_record()? {
             if record.id.segment != victim || record.offset > u64::from(SEGMENT) / 2 {
                 break;
             }
-            at = record.offset;
+            (message, byte) = (record.id, record.offset + record.stored_len - BEHIND);
         }
-        let garbage: Vec<u8> = (0..GARBAGE).map(|n| (n * 37 + 11) as u8).collect();
         let file = self.segment_file(victim)?;
-        file.write_all_at(&garbage, at).map_err(|error| self.broken("damage the log", &error))?;
-        self.line(format!("segment {victim}: bytes {at}..{} overwritten", at + GARBAGE as u64))?;
+        let mut bits = [0];
+        file.read_exact_at(&mut bits, byte).map_err(|error| self.broken("damage the log", &error))?;
+        file.write_all_at(&[bits[0] ^ 1], byte).map_err(|error| self.broken("damage the log", &error))?;
+        self.line(format!("segment {victim}: one bit of byte {byte} flipped, in message {message}"))?;
 
+        let end = self.seen()?.segments.last().map_or(0, |segment| segment.bytes);
+        let half: Vec<u8> = (0..HALF_A_WRITE).map(|n| (n * 37 + 11) as u8).collect();
         let file = self.segment_file(active)?;
-        let len = file.metadata().map_err(|error| self.broken("damage the log", &error))?.len();
-        let cut = len.saturating_sub(CUT);
-        file.set_len(cut).map_err(|error| self.broken("damage the log", &error))?;
-        self.line(format!("segment {active}: cut from {len} to {cut} bytes"))?;
-        readable(&self.path)
+        file.write_all_at(&half, end).map_err(|error| self.broken("damage the log", &error))?;
+        self.line(format!(
+            "segment {active}: {HALF_A_WRITE} bytes of a write that never finished, from byte {end} on"
+        ))?;
+        Ok(before)
     }
 
     fn segment_file(&self, id: SegmentId) -> Result<File, Failure> {
         let path = self.path.join(id.to_string());
-        OpenOptions::new().write(true).open(&path).map_err(|error| Failure::io("open", &path, &error))
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| Failure::io("open", &path, &error))
     }
 
     fn look(&mut self) -> Result<(), Failure> {
         self.act("4. A look at it, which changes nothing")?;
         let seen = self.seen()?;
+        let standing = Standing::of(&Log::open(&self.path)?, false)?;
         self.command("jlog inspect")?;
-        print_summary(self.console, &seen)?;
+        print_summary(self.console, &seen, &standing)?;
         self.wait()?;
         self.command("jlog inspect map")?;
         print_map(self.console, &seen)?;
@@ -231,8 +243,8 @@ impl Show<'_> {
         print_check(self.console, &seen)
     }
 
-    /// Repairs the log, and returns how many messages can be read then.
-    fn repair(&mut self, before: u64) -> Result<u64, Failure> {
+    /// Repairs the log, and compares what can be read then with what was there before.
+    fn repair(&mut self, before: &Messages) -> Result<(), Failure> {
         self.act("5. Repair: first the plan, then the deed")?;
         self.command("jlog repair -n")?;
         let options = Options::default();
@@ -244,8 +256,17 @@ impl Show<'_> {
         let seen = self.seen()?;
         print_check(self.console, &seen)?;
         let after = readable(&self.path)?;
-        self.line(format!("readable before the repair: {}, after it: {}", count(before), count(after)))?;
-        Ok(after)
+        let same = before.iter().filter(|(id, message)| after.get(id) == Some(message)).count();
+        let line = format!(
+            "{} of {} messages are there, byte for byte, under the ids they had",
+            count(same as u64),
+            count(before.len() as u64)
+        );
+        self.line(line)?;
+        for lost in before.keys().filter(|id| !after.contains_key(id)).take(MOST_NAMED) {
+            self.line(format!("lost: {lost}"))?;
+        }
+        Ok(())
     }
 
     fn mend_quietly(&mut self) -> Result<(), Failure> {
@@ -265,19 +286,30 @@ impl Show<'_> {
         self.mend_quietly()
     }
 
-    fn read_on(&mut self, after: u64) -> Result<(), Failure> {
-        self.act("7. Everybody reads on from where they were")?;
+    fn read_on(&mut self) -> Result<(), Failure> {
+        self.act("7. Everybody reads on from where they were, and is told of what is lost")?;
         let log = Log::open(&self.path)?;
         let size = log.size()?;
         let mut removed = 0;
         for (name, _) in PACES {
             let mut reader = log.reader(&Subscriber::new(name)?)?;
-            let mut read = 0u64;
-            while reader.next_record()?.is_some() {
-                read += 1;
+            let (mut read, mut lost) = (0u64, 0u64);
+            loop {
+                match reader.next_record() {
+                    Ok(Some(_)) => read += 1,
+                    Ok(None) => break,
+                    Err(error) => match reader.skip_gap() {
+                        Some(gap) => lost += gap.lost.unwrap_or(0),
+                        None => return Err(error.into()),
+                    },
+                }
             }
             removed += reader.commit()?.len();
-            self.line(format!("{name:<13} {:>6} of {} messages read", count(read), count(after)))?;
+            let read = things(read, "message");
+            self.line(format!(
+                "{name:<13} {read:>14} read, and told that {} lost",
+                if lost == 1 { "1 is".to_owned() } else { format!("{} are", count(lost)) }
+            ))?;
         }
         let (from, to) = (self.console.units.size(size), self.console.units.size(log.size()?));
         let removed = things(removed as u64, "segment");
@@ -331,13 +363,16 @@ impl Show<'_> {
     }
 }
 
-/// How many messages can be read, past damage.
-fn readable(path: &Path) -> Result<u64, Failure> {
+/// Messages by their ids.
+type Messages = BTreeMap<RecordId, Vec<u8>>;
+
+/// What can be read, past damage.
+fn readable(path: &Path) -> Result<Messages, Failure> {
     let mut cursor = Log::open(path)?.cursor()?;
     cursor.on_damage(OnDamage::Skip);
-    let mut messages = 0;
-    while cursor.next_record()?.is_some() {
-        messages += 1;
+    let mut messages = Messages::new();
+    while let Some(record) = cursor.next_record()? {
+        messages.insert(record.id, record.payload.to_vec());
     }
     Ok(messages)
 }

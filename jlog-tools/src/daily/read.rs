@@ -11,6 +11,7 @@ use jlog::{ErrorKind, Log, Reader, Record, RecordId};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::gap;
 use crate::interrupt;
 use crate::measure::rfc3339;
 use crate::message::{Format, Message, escape};
@@ -26,7 +27,8 @@ Examples:
 Messages are printed as lines; on a terminal, with control characters escaped. The checkpoint moves
 after they were written to standard output, so what is not known to have been printed is printed
 again. With --exec it moves after each success; the command gets JLOG_ID and JLOG_TIME.
-Exit code 4: stopped at damage, or passed over it with --skip-damage.";
+Messages that a repair has noted as lost, or that the log's retention has removed, are reported and
+passed. Exit code 4: stopped at other damage, or passed over it with --skip-damage.";
 
 #[derive(Debug, Args)]
 pub(super) struct Read {
@@ -54,17 +56,21 @@ pub(super) struct Read {
     /// Go on behind damage; every gap is reported
     #[arg(long)]
     skip_damage: bool,
+    /// Also messages that are written but not yet on the disk: a power cut may take them back
+    #[arg(long)]
+    unsynced: bool,
 }
 
 /// The checkpoint moves after about so many bytes were printed, and at every end.
 const COMMIT_EVERY: u64 = 1 << 20;
-/// The first and the longest pause at the end of a log that is followed.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// How long an interrupt may go unnoticed at the end of a log that is followed.
+const GLANCE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(args: &Read) -> Outcome {
     let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
-    let reader = log.reader(&subscriber(&args.subscriber)?)?;
+    let mut reader = log.reader(&subscriber(&args.subscriber)?)?;
+    reader.see_unsynced(args.unsynced);
     with_console("jlog", &Common::default(), |console| {
         let mut reading =
             Reading { reader, args, left: args.count, done: None, uncommitted: 0, exit: Exit::Fine };
@@ -93,7 +99,6 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn all(&mut self, console: &mut Console) -> Result<(), Failure> {
-        let mut pause = PAUSES.0;
         while self.left != Some(0) {
             interrupt::check()?;
             match self.reader.next_record() {
@@ -106,7 +111,6 @@ impl Reading<'_> {
                     self.done = Some(id);
                     self.left = self.left.map(|left| left - 1);
                     self.uncommitted += len;
-                    pause = PAUSES.0;
                     if self.args.exec.is_some() || self.uncommitted >= COMMIT_EVERY {
                         self.commit(console)?;
                     }
@@ -114,17 +118,19 @@ impl Reading<'_> {
                 Ok(None) if !self.args.follow => break,
                 Ok(None) => {
                     self.commit(console)?;
-                    interrupt::sleep(pause)?;
-                    pause = (pause * 2).min(PAUSES.1);
+                    self.wait()?;
                 }
                 Err(error) => {
                     if error.kind() != ErrorKind::Damaged {
                         return Err(error.into());
                     }
-                    self.exit = Exit::Problem;
-                    let passed = if self.args.skip_damage { self.reader.skip_gap() } else { None };
-                    match passed {
-                        Some(gap) => console.say(format!("gap: {gap}")),
+                    let settled = error.gap_met().is_some_and(gap::is_settled);
+                    if !settled {
+                        self.exit = Exit::Problem;
+                    }
+                    let pass = settled || self.args.skip_damage;
+                    match if pass { self.reader.skip_gap() } else { None } {
+                        Some(gap) => gap::say(console, &gap),
                         None => {
                             console.say(&error);
                             break;
@@ -134,6 +140,18 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for more.
+    fn wait(&mut self) -> Result<(), Failure> {
+        loop {
+            interrupt::check()?;
+            match self.reader.wait(GLANCE) {
+                Ok(false) => {}
+                // What is wrong, the next read will tell.
+                Ok(true) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// Moves the checkpoint behind what has left this process.

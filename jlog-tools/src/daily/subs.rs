@@ -6,15 +6,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use jlog::{ErrorKind, Log, RecordId, Start, Subscriber};
-use serde::Serialize;
+use jlog::inspect::SubscriberReport;
+use jlog::{ErrorKind, Log, OnDamage, RecordId, Start, Subscriber, Timestamp};
 
-use crate::console::{Console, name};
+use crate::console::Console;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::inspect::subscribers_table;
+use crate::interrupt;
 use crate::measure::things;
 use crate::options::{Common, subscriber, with_console};
 use crate::owner;
-use crate::report::Name;
+use crate::place::{self, Where};
+use crate::report::Follower;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +26,8 @@ Examples:
   jlog subs /var/spool/events set billing 0000001a:00000003
   jlog subs /var/spool/events rename billing invoices
 
-How far they are behind: jlog-inspect subs LOG";
+WHERE is begin, end, behind a message, or a time (2026-11-22T10:00, \"2 hours ago\", -15m): before the first
+message that is not earlier. Limits to watch: jlog-inspect subs LOG --max-lag N";
 
 #[derive(Debug, Args)]
 pub(super) struct Subs {
@@ -39,15 +43,16 @@ pub(super) struct Subs {
 
 #[derive(Debug, Subcommand)]
 enum Deed {
-    /// Print the subscribers and their checkpoints [the default]
+    /// Print the subscribers, their checkpoints, and how far they are behind [the default]
     List,
     /// Add a subscriber
     Add {
         /// Its name: 1 to 126 bytes of any kind
         #[arg(value_name = "NAME")]
         name: OsString,
-        /// Where it starts: begin, end, or behind a message
+        /// Where it starts: begin, end, behind a message, or at a time
         #[arg(long, value_name = "WHERE", default_value = "begin", value_parser = parse_spot)]
+        #[arg(allow_hyphen_values = true)]
         at: Spot,
         /// Start where this subscriber is
         #[arg(long, value_name = "NAME", conflicts_with = "at")]
@@ -64,8 +69,8 @@ enum Deed {
         /// Its name
         #[arg(value_name = "NAME")]
         name: OsString,
-        /// Begin, end, or a message (marker 0 is before a segment's first)
-        #[arg(value_name = "WHERE", value_parser = parse_spot)]
+        /// Begin, end, a message (marker 0 is before a segment's first), or a time
+        #[arg(value_name = "WHERE", value_parser = parse_spot, allow_hyphen_values = true)]
         at: Spot,
     },
     /// Add a subscriber where another one is
@@ -94,21 +99,19 @@ enum Spot {
     Begin,
     End,
     After(RecordId),
+    At(Timestamp),
 }
 
 fn parse_spot(text: &str) -> Result<Spot, String> {
-    match text {
-        "begin" => Ok(Spot::Begin),
-        "end" => Ok(Spot::End),
-        _ => text.parse().map(Spot::After).map_err(|error| format!("{error}, begin or end")),
+    match place::parse(text)? {
+        Where::Begin => Ok(Spot::Begin),
+        Where::FromEnd(0) => Ok(Spot::End),
+        Where::FromEnd(_) => {
+            Err(format!("{text:?} is no place for a checkpoint; begin, end, an id or a time is"))
+        }
+        Where::Id(id) => Ok(Spot::After(id)),
+        Where::Time(micros) => Ok(Spot::At(place::timestamp(micros))),
     }
-}
-
-#[derive(Serialize)]
-struct Line {
-    #[serde(flatten)]
-    name: Name,
-    checkpoint: Option<String>,
 }
 
 pub(super) fn run(args: Subs) -> Outcome {
@@ -132,6 +135,7 @@ pub(super) fn run(args: Subs) -> Outcome {
                 Spot::Begin => log.first_id()?,
                 Spot::End => log.last_id()?,
                 Spot::After(id) => id,
+                Spot::At(time) => before_time(&log, time)?,
             };
             let removed = log.set_checkpoint(&subscriber(&name)?, to)?;
             if !removed.is_empty() {
@@ -158,8 +162,17 @@ impl Spot {
             Spot::Begin => Start::Begin,
             Spot::End => Start::End,
             Spot::After(id) => Start::After(id),
+            Spot::At(time) => Start::At(time),
         }
     }
+}
+
+/// The place before the first message that is not earlier.
+fn before_time(log: &Log, time: Timestamp) -> Result<RecordId, Failure> {
+    let mut cursor = log.cursor_from(time)?;
+    cursor.on_damage(OnDamage::Skip);
+    let first = cursor.next_record()?.map(|record| record.id);
+    Ok(first.map_or(log.last_id()?, place::before))
 }
 
 fn remove(log: &Log, subscriber: &Subscriber) -> Result<(), Failure> {
@@ -173,25 +186,45 @@ fn remove(log: &Log, subscriber: &Subscriber) -> Result<(), Failure> {
 /// Checkpoints that cannot be read are listed as such; the exit code then is 4.
 fn list(console: &mut Console, log: &Log, json: bool) -> Outcome {
     let mut exit = Exit::Fine;
-    for subscriber in log.subscribers()? {
-        let checkpoint = match log.checkpoint(&subscriber) {
-            Ok(id) => Some(id.to_string()),
+    let mut all = Vec::new();
+    for name in log.subscribers()? {
+        interrupt::check()?;
+        let mut report = SubscriberReport {
+            name,
+            checkpoint: None,
+            behind_messages: 0,
+            behind_bytes: 0,
+            behind_micros: 0,
+            offset: None,
+        };
+        match lag(log, &mut report) {
+            Ok(()) => {}
+            // Its checkpoint cannot be read, or is not in the log.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 console.say(&error);
                 exit = Exit::Problem;
-                None
             }
             // Removed meanwhile.
             Err(error) if error.kind() == ErrorKind::UnknownSubscriber => continue,
             Err(error) => return Err(error.into()),
-        };
-        if json {
-            serde_json::to_writer(&mut *console, &Line { name: Name::of(&subscriber), checkpoint })?;
-            writeln!(console)?;
-        } else {
-            let place = checkpoint.as_deref().unwrap_or("(unreadable)");
-            writeln!(console, "{place:<17}  {}", name(&subscriber, usize::MAX))?;
         }
+        all.push(report);
+    }
+    if json {
+        for report in &all {
+            serde_json::to_writer(&mut *console, &Follower::of(report))?;
+            writeln!(console)?;
+        }
+    } else if !all.is_empty() {
+        subscribers_table(console, &all.iter().collect::<Vec<_>>(), |_| false)?;
     }
     Ok(exit)
+}
+
+fn lag(log: &Log, report: &mut SubscriberReport) -> jlog::Result<()> {
+    report.checkpoint = Some(log.checkpoint(&report.name)?);
+    let lag = log.lag(&report.name)?;
+    (report.behind_messages, report.behind_bytes, report.behind_micros) =
+        (lag.records, lag.bytes, lag.micros);
+    Ok(())
 }

@@ -9,24 +9,29 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, ValueEnum};
-use jlog::{Durability, Log, MAX_MESSAGE, RecordId, Timestamp, Writer, WriterOptions};
+use jlog::{Durability, ErrorKind, Format, Log, MAX_MESSAGE, RecordId, Timestamp, Writer, WriterOptions};
 use serde::Deserialize;
 
+use super::settings::parse_durability;
 use crate::console::say;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::holder;
 use crate::interrupt;
 use crate::measure::things;
+use crate::options::batch_bytes;
 use crate::owner;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   echo 'order 17 paid' | jlog write /var/spool/events
-  jlog write /var/spool/events one.txt two.txt --sync each
+  jlog write /var/spool/events one.txt two.txt --durability process
   jlog-inspect dump OLD --format jsonl | jlog write NEW --jsonl
 
 A JSON line holds \"data\" or \"data_b64\", and perhaps \"time\" (RFC 3339); other members are ignored.
-What was read is appended before the next input is waited for. With --sync batch it is on disk
-when the command ends, and every MiB; with each, message by message.";
+What was read is appended before the next input is waited for, and is on the disk when the command
+ends, unless --sync never. Before that it is as durable as the log says, or --durability; into a
+classic log it is synced every MiB. In a checksummed log, what is appended together is seen together
+or not at all.";
 
 #[derive(Debug, Args)]
 pub(super) struct Write {
@@ -45,9 +50,18 @@ pub(super) struct Write {
     /// Each line is a JSON object
     #[arg(long)]
     jsonl: bool,
-    /// When messages are synced to the disk
-    #[arg(long, value_name = "WHEN", default_value = "batch")]
-    sync: Sync,
+    /// What is promised once messages are appended: sync, group:2ms, interval:1s, process [default: what the log says]
+    #[arg(long, value_name = "WHAT", value_parser = parse_durability)]
+    durability: Option<Durability>,
+    /// When messages are synced to the disk, whatever the log says
+    #[arg(long, value_name = "WHEN", conflicts_with = "durability")]
+    sync: Option<Sync>,
+    /// Keep all other writers out [default of checksummed logs]
+    #[arg(long, conflicts_with = "shared")]
+    exclusive: bool,
+    /// Let others write as well; while one has the log for himself, wait for him [default of classic logs]
+    #[arg(long)]
+    shared: bool,
     /// Say how many messages were written
     #[arg(short, long)]
     verbose: bool,
@@ -70,8 +84,8 @@ enum Framing {
     Length,
 }
 
-/// Messages are appended, and synced, in batches of about this size.
-const BATCH: usize = 1 << 20;
+/// Where the log does not say when to sync, it is done every so many bytes.
+const SYNC_EVERY: usize = 1 << 20;
 /// So much is read at once.
 const CHUNK: usize = 64 * 1024;
 /// The length before a length-prefixed message.
@@ -80,15 +94,16 @@ const PREFIX: usize = 4;
 pub(super) fn run(args: &Write) -> Outcome {
     let _owner = owner::act_for(&args.log)?;
     let log = Log::open(&args.log)?;
-    let durability = if args.sync == Sync::Each { Durability::Sync } else { Durability::Process };
-    let writer = log.writer_with(&WriterOptions::new().durability(durability))?;
+    let sync = when_to_sync(args, log.format());
+    let writer = log.writer_with(&writer_options(args, sync)).map_err(|error| say_who(&log, error))?;
     report_recovery(&writer);
     let mut appender = Appender {
         writer,
-        sync: args.sync,
+        sync,
         jsonl: args.jsonl,
         batch: Vec::new(),
         batch_bytes: 0,
+        most: batch_bytes(&log)?,
         unsynced: 0,
         written: 0,
         last: None,
@@ -105,11 +120,44 @@ pub(super) fn run(args: &Write) -> Outcome {
         say("jlog", format!("{} written{more}", things(appender.written, "message")));
         return Err(failure);
     }
+    if appender.sync != Some(Sync::Never) {
+        let close = appender.writer.close();
+        close?;
+    }
     if args.verbose {
         let last = appender.last.map(|id| format!(", the last one is {id}")).unwrap_or_default();
         say("jlog", format!("{} written{last}", things(appender.written, "message")));
     }
     Ok(Exit::Fine)
+}
+
+/// The log's own durability decides, unless something else is asked for; libjlog's would never sync.
+fn when_to_sync(args: &Write, format: Format) -> Option<Sync> {
+    let classic = format == Format::Classic && args.durability.is_none();
+    args.sync.or(classic.then_some(Sync::Batch))
+}
+
+fn writer_options(args: &Write, sync: Option<Sync>) -> WriterOptions {
+    let durability = match sync {
+        Some(Sync::Each) => Some(Durability::Sync),
+        Some(Sync::Batch | Sync::Never) => Some(Durability::Process),
+        None => args.durability,
+    };
+    let options = WriterOptions::new();
+    let options = durability.map_or(options.clone(), |durability| options.durability(durability));
+    if args.exclusive || args.shared { options.exclusive(args.exclusive) } else { options }
+}
+
+/// An owner is named, and what can be done about him.
+fn say_who(log: &Log, error: jlog::Error) -> Failure {
+    match holder::of_log(log.path()) {
+        Some(owner) if error.kind() == ErrorKind::Busy && log.format() == Format::Checksummed => {
+            let advice = "let it close the log first, or wait for that with --shared";
+            let log = log.path().display();
+            Failure::Other(format!("{log}: {owner} has the log to write to it alone; {advice}"))
+        }
+        _ => Failure::Engine(error),
+    }
 }
 
 /// Says what a crash of an earlier writer had left.
@@ -133,10 +181,13 @@ fn report_recovery(writer: &Writer) {
 
 struct Appender {
     writer: Writer,
-    sync: Sync,
+    /// When to sync; `None`: the writer's durability says it.
+    sync: Option<Sync>,
     jsonl: bool,
     batch: Vec<(Vec<u8>, Timestamp)>,
     batch_bytes: usize,
+    /// So many bytes are appended together.
+    most: usize,
     /// Bytes appended since the last sync.
     unsynced: usize,
     written: u64,
@@ -178,9 +229,11 @@ impl Appender {
                 };
                 self.add(message)?;
             }
-            self.append()?;
             if input.ended {
-                return Ok(());
+                return self.append();
+            }
+            if !interrupt::has_input(input.file.as_fd()) {
+                self.append()?;
             }
             input.fill()?;
         }
@@ -189,7 +242,7 @@ impl Appender {
     fn add(&mut self, message: (Vec<u8>, Timestamp)) -> Result<(), Failure> {
         self.batch_bytes += message.0.len();
         self.batch.push(message);
-        if self.sync == Sync::Each || self.batch_bytes >= BATCH { self.append() } else { Ok(()) }
+        if self.sync == Some(Sync::Each) || self.batch_bytes >= self.most { self.append() } else { Ok(()) }
     }
 
     fn append(&mut self) -> Result<(), Failure> {
@@ -202,7 +255,7 @@ impl Appender {
         self.unsynced += self.batch_bytes;
         self.batch.clear();
         self.batch_bytes = 0;
-        if self.sync == Sync::Batch && self.unsynced >= BATCH {
+        if self.sync == Some(Sync::Batch) && self.unsynced >= SYNC_EVERY {
             self.writer.sync()?;
             self.unsynced = 0;
         }
@@ -212,8 +265,8 @@ impl Appender {
     fn finish(&mut self) -> Result<(), Failure> {
         self.append()?;
         match self.sync {
-            Sync::Never => Ok(self.writer.flush()?),
-            Sync::Each | Sync::Batch => Ok(self.writer.sync()?),
+            Some(Sync::Never) => Ok(self.writer.flush()?),
+            Some(Sync::Each | Sync::Batch) | None => Ok(self.writer.sync()?),
         }
     }
 }

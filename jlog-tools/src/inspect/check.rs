@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use jlog::inspect::{Finding, FindingKind, Inspection};
+use jlog::{Format, Marker, RecordId};
 
 use super::{Look, verdict};
 use crate::console::{Console, Tone, printable};
@@ -19,12 +20,13 @@ Examples:
 
 A line begins with DAMAGE (bytes that are no message), TORN (the last message is cut short),
 MISSING (a segment), INDEX, CHECKPOINT, METASTORE or PRE_COMMIT; or, where nothing is wrong with
-the log itself, with STRAY or OWNER.";
+the log itself, with REPAIRED (damage that was mended: what is lost stays lost), CONTROL, STRAY or
+OWNER.";
 
 pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
-    let seen = look.inspect(path)?;
+    let (seen, standing) = look.survey(path)?;
     if look.json {
-        look.console.json(&report::Whole::of(&seen))?;
+        look.console.json(&report::Whole::of(&seen, &standing))?;
     } else {
         print(look.console, &seen)?;
     }
@@ -35,7 +37,7 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
 pub(crate) fn print(console: &mut Console, seen: &Inspection) -> Result<(), Failure> {
     for finding in &seen.findings {
         if finding.is_problem() || !console.quiet {
-            print_finding(console, finding)?;
+            print_finding(console, seen, finding)?;
         }
     }
     if console.verbose {
@@ -66,7 +68,11 @@ pub(crate) fn print(console: &mut Console, seen: &Inspection) -> Result<(), Fail
 }
 
 /// A finding with its place: `DAMAGE 00000005 bytes 104677..109290 (4.50 KiB): …`.
-pub(crate) fn print_finding(console: &mut Console, finding: &Finding) -> Result<(), Failure> {
+pub(crate) fn print_finding(
+    console: &mut Console,
+    seen: &Inspection,
+    finding: &Finding,
+) -> Result<(), Failure> {
     let (label, tone) = match finding.kind {
         FindingKind::Damage => ("DAMAGE", Tone::Lost),
         FindingKind::Missing => ("MISSING", Tone::Lost),
@@ -75,6 +81,8 @@ pub(crate) fn print_finding(console: &mut Console, finding: &Finding) -> Result<
         FindingKind::Metastore => ("METASTORE", Tone::Mendable),
         FindingKind::Checkpoint => ("CHECKPOINT", Tone::Mendable),
         FindingKind::PreCommit => ("PRE_COMMIT", Tone::Mendable),
+        FindingKind::Repaired => ("REPAIRED", Tone::Dim),
+        FindingKind::Control => ("CONTROL", Tone::Dim),
         FindingKind::Stray => ("STRAY", Tone::Dim),
         FindingKind::Owner => ("OWNER", Tone::Dim),
         _ => ("OTHER", Tone::Lost),
@@ -83,7 +91,7 @@ pub(crate) fn print_finding(console: &mut Console, finding: &Finding) -> Result<
     let place = place(console, finding);
     let detail = printable(&finding.detail);
     let lost = match finding.lost {
-        Some(lost) => format!("; {} lost", things(lost, "message")),
+        Some(lost) => format!("; {} lost{}", things(lost, "message"), which(seen, finding)),
         None if finding.kind == FindingKind::Damage => "; how many messages are lost is not known".to_owned(),
         None => String::new(),
     };
@@ -91,9 +99,32 @@ pub(crate) fn print_finding(console: &mut Console, finding: &Finding) -> Result<
     Ok(())
 }
 
+/// The ids of what is lost, where that is certain: in a checksummed log every message keeps its number, lost or not.
+fn which(seen: &Inspection, finding: &Finding) -> String {
+    let (Some(segment), Some(lost)) = (finding.segment, finding.lost.filter(|lost| *lost > 0)) else {
+        return String::new();
+    };
+    if seen.format != Format::Checksummed {
+        return String::new();
+    }
+    // Between the last readable message and this place others may be lost.
+    let before = seen.findings.iter().take_while(|other| *other != finding);
+    let before = before.filter(|other| other.segment == Some(segment) && other.after == finding.after);
+    let Some(before) = before.map(|other| other.lost).sum::<Option<u64>>() else { return String::new() };
+    let last = finding.after.filter(|after| after.segment == segment).map_or(0, |after| after.marker.0);
+    let id = |n: u64| {
+        let marker = u32::try_from(u64::from(last) + before + n).unwrap_or(u32::MAX);
+        RecordId { segment, marker: Marker(marker) }
+    };
+    if lost == 1 { format!(": {}", id(1)) } else { format!(": {} to {}", id(1), id(lost)) }
+}
+
 fn place(console: &Console, finding: &Finding) -> String {
     let file = printable(&finding.file);
-    let bytes = matches!(finding.kind, FindingKind::Damage | FindingKind::Torn | FindingKind::PreCommit);
+    let bytes = matches!(
+        finding.kind,
+        FindingKind::Damage | FindingKind::Torn | FindingKind::Repaired | FindingKind::PreCommit
+    );
     if !bytes || finding.to <= finding.from {
         return file;
     }

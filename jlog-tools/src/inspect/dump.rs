@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use jlog::inspect::buffered;
-use jlog::{Cursor, ErrorKind, Gap, Log, Tail};
+use jlog::{Cursor, ErrorKind, Log, Tail};
 
 use super::{DumpArgs, Look};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::gap;
 use crate::interrupt;
 use crate::measure::things;
 use crate::message::{Format, Message};
@@ -24,7 +25,9 @@ Examples:
 WHERE is an id (0000001a:00000003), begin, end, end-100, a time (2026-11-22T10:00, with Z or an
 offset for another time zone than the local one), or a time ago (\"2 hours ago\", -15m). Both ends
 are included. Damage is passed over; every gap is reported on standard error, and the exit code
-is 4. Messages in a pre_commit buffer come last; they have no id, and raw leaves them out.";
+is 4, unless a repair, or the log's retention, had settled all of them before. Messages of a
+checksummed log that are not yet on the disk are left out without --unsynced. Messages in a
+pre_commit buffer come last; they have no id, and raw leaves them out.";
 
 pub(super) fn run(look: &mut Look<'_>, path: &Path, args: &DumpArgs) -> Outcome {
     let format = if look.json { Format::Jsonl } else { args.format };
@@ -40,7 +43,8 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path, args: &DumpArgs) -> Outcome 
         look.console.say("the log ends before that message");
     }
 
-    let mut dump = Dump { console: look.console, range, format, left: args.count, exit: Exit::Fine };
+    let (unsynced, left) = (args.unsynced, args.count);
+    let mut dump = Dump { console: look.console, range, format, unsynced, left, exit: Exit::Fine };
     if !range.empty {
         dump.records(&log)?;
     }
@@ -54,6 +58,7 @@ struct Dump<'a> {
     console: &'a mut Console,
     range: Range,
     format: Format,
+    unsynced: bool,
     /// How many messages may still be printed.
     left: Option<u64>,
     exit: Exit,
@@ -61,7 +66,8 @@ struct Dump<'a> {
 
 impl Dump<'_> {
     fn records(&mut self, log: &Log) -> Result<(), Failure> {
-        let mut cursor = log.cursor_after(self.range.after);
+        let mut cursor = self.range.cursor(log)?;
+        cursor.see_unsynced(self.unsynced);
         while self.left != Some(0) {
             interrupt::check()?;
             match cursor.next_record() {
@@ -77,7 +83,10 @@ impl Dump<'_> {
                 Err(error) => {
                     let damaged = error.kind() == ErrorKind::Damaged;
                     if let Some(gap) = cursor.skip_gap() {
-                        print_gap(self.console, &gap);
+                        gap::say(self.console, &gap);
+                        if gap::is_settled(&gap) {
+                            continue;
+                        }
                     } else if damaged {
                         // The checkpoint it starts from is beyond the end.
                         self.console.say(&error);
@@ -128,9 +137,4 @@ impl Dump<'_> {
         self.left = self.left.map(|left| left - 1);
         Ok(())
     }
-}
-
-/// Says what cannot be delivered.
-pub(crate) fn print_gap(console: &Console, gap: &Gap) {
-    console.say(format!("gap: {gap}"));
 }

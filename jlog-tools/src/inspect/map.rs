@@ -27,6 +27,8 @@ enum Cell {
     Read,
     /// A subscriber has yet to read it.
     Wanted,
+    /// Damage that a repair has mended: a note of what is lost.
+    Noted,
     Torn,
     Damaged,
 }
@@ -36,6 +38,7 @@ impl Cell {
         match self {
             Cell::Read => 'R',
             Cell::Wanted => 'W',
+            Cell::Noted => 'N',
             Cell::Torn => 'T',
             Cell::Damaged => 'X',
         }
@@ -51,7 +54,7 @@ struct Report {
     segments: Vec<Row>,
 }
 
-/// A row: R read by all, W wanted by a subscriber, T torn end, X damaged.
+/// A row: R read by all, W wanted by a subscriber, N a repair's note of what is lost, T torn end, X damaged.
 #[derive(Serialize)]
 struct Row {
     segment: String,
@@ -121,6 +124,11 @@ fn bad(seen: &Inspection, id: SegmentId) -> impl Iterator<Item = &Finding> {
     seen.findings.iter().filter(move |found| found.segment == Some(id) && kinds.contains(&found.kind))
 }
 
+/// What repairs have noted in a segment.
+fn noted(seen: &Inspection, id: SegmentId) -> impl Iterator<Item = &Finding> {
+    seen.findings.iter().filter(move |found| found.segment == Some(id) && found.kind == FindingKind::Repaired)
+}
+
 /// Missing segments, in order; one that is there and empty has a row of its own.
 fn missing(seen: &Inspection) -> impl Iterator<Item = &Finding> {
     let there = |found: &Finding| seen.segments.iter().any(|segment| Some(segment.id) == found.segment);
@@ -150,8 +158,12 @@ fn cells(seen: &Inspection, segment: &SegmentReport, size: u64) -> Vec<Cell> {
     let mut cells: Vec<Cell> = (0..segment.bytes.div_ceil(size))
         .map(|at| if ((at + 1) * size).min(segment.bytes) <= read { Cell::Read } else { Cell::Wanted })
         .collect();
-    for found in bad(seen, segment.id).filter(|found| found.to > found.from) {
-        let cell = if found.kind == FindingKind::Torn { Cell::Torn } else { Cell::Damaged };
+    for found in bad(seen, segment.id).chain(noted(seen, segment.id)).filter(|found| found.to > found.from) {
+        let cell = match found.kind {
+            FindingKind::Repaired => Cell::Noted,
+            FindingKind::Torn => Cell::Torn,
+            _ => Cell::Damaged,
+        };
         let (from, to) = (found.from / size, found.to.div_ceil(size));
         for place in cells.iter_mut().take(to as usize).skip(from as usize) {
             *place = cell.max(*place);
@@ -162,7 +174,7 @@ fn cells(seen: &Inspection, segment: &SegmentReport, size: u64) -> Vec<Cell> {
 
 /// What makes rows look alike; `None` for one that must be shown.
 fn likeness(seen: &Inspection, segment: &SegmentReport, size: u64) -> Option<Cell> {
-    if bad(seen, segment.id).next().is_some()
+    if bad(seen, segment.id).chain(noted(seen, segment.id)).next().is_some()
         || followers(seen, segment.id).next().is_some()
         || !segment.sealed
     {
@@ -214,6 +226,7 @@ fn row(console: &mut Console, seen: &Inspection, segment: &SegmentReport, size: 
         let (glyph, tone) = match alike[0] {
             Cell::Read => (console.glyph("░", "."), Tone::Dim),
             Cell::Wanted => (console.glyph("▓", "#"), Tone::Healthy),
+            Cell::Noted => ("N", Tone::Dim),
             Cell::Torn => ("T", Tone::Mendable),
             Cell::Damaged => ("X", Tone::Lost),
         };
@@ -236,8 +249,11 @@ fn row(console: &mut Console, seen: &Inspection, segment: &SegmentReport, size: 
 fn legend(console: &mut Console, seen: &Inspection) -> Result<(), Failure> {
     let (wanted, read, mark) = (console.glyph("▓", "#"), console.glyph("░", "."), console.glyph("◂", "<"));
     let whose = if seen.subscribers.is_empty() { "no subscriber wants it" } else { "read by all" };
-    let line =
-        format!("{wanted} wanted by a subscriber  {read} {whose}  X damaged  T torn end  {mark} checkpoint");
+    let noted = seen.findings.iter().any(|found| found.kind == FindingKind::Repaired);
+    let noted = if noted { "  N lost, as a repair has noted" } else { "" };
+    let line = format!(
+        "{wanted} wanted by a subscriber  {read} {whose}  X damaged  T torn end{noted}  {mark} checkpoint"
+    );
     let line = console.paint(Tone::Dim, line);
     writeln!(console, "{line}")?;
     Ok(())

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use jlog::Format;
 use jlog::inspect::SegmentReport;
 use serde::Serialize;
 
@@ -12,6 +13,9 @@ use crate::console::{Console, Tone};
 use crate::exit::Outcome;
 use crate::measure::count;
 use crate::report::{self, Heading};
+
+/// The column that only some logs need.
+const FILE: usize = 2;
 
 #[derive(Serialize)]
 struct Report {
@@ -29,11 +33,16 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
     }
     let shown: Vec<_> = seen.segments.iter().filter(|segment| !console.quiet || !segment.sound).collect();
     let mut table = borderless();
-    table.set_header(["segment", "size", "messages", "from", "to", "index", "wanted by", "state"]);
+    // A checksummed segment is made with room for what will be written: its file is larger than what is in use of it.
+    let roomy = seen.format == Format::Checksummed;
+    let columns = ["segment", "size", "file", "messages", "from", "to", "index", "wanted by", "state"];
+    let with_file = |column: &usize| roomy || *column != FILE;
+    table.set_header((0..columns.len()).filter(with_file).map(|column| columns[column]));
     for segment in &shown {
-        table.add_row(cells(console, segment));
+        let cells = cells(console, segment);
+        table.add_row((0..cells.len()).filter(with_file).map(|column| &cells[column]));
     }
-    align_right(&mut table, &[1, 2, 6]);
+    align_right(&mut table, if roomy { &[1, 2, 3, 7] } else { &[1, 2, 6] });
     for (row, line) in rows(&table).into_iter().enumerate() {
         let tone = match row.checked_sub(1).and_then(|row| shown.get(row)) {
             None => Tone::Strong,
@@ -47,7 +56,7 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
     Ok(verdict(&seen))
 }
 
-fn cells(console: &Console, segment: &SegmentReport) -> [String; 8] {
+fn cells(console: &Console, segment: &SegmentReport) -> [String; 9] {
     let (from, to) = match segment.times {
         Some((from, to)) => (console.clock.second(from), console.clock.second(to)),
         None => (String::new(), String::new()),
@@ -57,6 +66,7 @@ fn cells(console: &Console, segment: &SegmentReport) -> [String; 8] {
     [
         segment.id.to_string(),
         console.units.size(segment.bytes),
+        console.units.size(segment.file_bytes),
         count(segment.messages),
         from,
         to,

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use jlog::{Log, Record, RecordId};
+use jlog::{Format, Log, Record, RecordId};
 use serde::Serialize;
 
-use super::{Look, ShowArgs, dump};
+use super::{Look, ShowArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::gap;
 use crate::measure::things;
 use crate::message::{Json, Message, hex};
 use crate::options::one_log;
@@ -49,7 +50,7 @@ pub(super) fn run(look: &mut Look<'_>, before_name: Option<PathBuf>, args: &Show
                 to: record.offset + record.stored_len,
             });
         }
-        print(console, record)
+        print(console, log.format(), record)
     })
 }
 
@@ -75,7 +76,7 @@ fn find(
             Ok(_) => return Err(Failure::Other(no_message(log, id))),
             Err(error) => match error.gap_met().cloned() {
                 Some(gap) => {
-                    dump::print_gap(console, &gap);
+                    gap::say(console, &gap);
                     exit = Exit::Problem;
                     cursor.skip_gap();
                 }
@@ -90,14 +91,18 @@ fn no_message(log: &Log, id: RecordId) -> String {
     format!("{}: the log holds no message {id}", log.path().display())
 }
 
-fn print(console: &mut Console, record: &Record<'_>) -> Result<(), Failure> {
+fn print(console: &mut Console, format: Format, record: &Record<'_>) -> Result<(), Failure> {
     let time = console.clock.micro(record.time);
     let (from, to) = (record.offset, record.offset + record.stored_len);
     writeln!(console, "message   {}", record.id)?;
     writeln!(console, "time      {time}")?;
     writeln!(console, "length    {}", things(record.payload.len() as u64, "byte"))?;
     writeln!(console, "stored    file {} bytes {from}..{to}, header and all", record.id.segment)?;
-    writeln!(console, "checksum  none: the classic format has none")?;
+    let checksum = match format {
+        Format::Classic => "none: the classic format has none",
+        Format::Checksummed => "holds: of the header, of the message, and of its place",
+    };
+    writeln!(console, "checksum  {checksum}")?;
     if record.doubtful {
         writeln!(console, "doubtful  what stands behind it is damaged, so nothing proves its length")?;
     }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::summary::{align_right, borderless, rows};
 use super::{Look, verdict};
-use crate::console::{Tone, name};
-use crate::exit::{Exit, Outcome};
+use crate::console::{Console, Tone, name};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::measure::{count, lasting, things};
 use crate::report::{self, Heading};
 
@@ -21,7 +21,7 @@ Examples:
 The age is the time between the first message a subscriber has not read and the newest one.";
 
 /// How far behind is too far. The age is in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
     pub(super) lag: Option<u64>,
     pub(super) age: Option<u64>,
@@ -47,11 +47,21 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path, limits: Limits) -> Outcome {
         return Ok(exit);
     }
 
-    let mut table = borderless();
-    table.set_header(["subscriber", "checkpoint", "behind", "bytes", "age"]);
     let shown: Vec<_> =
         seen.subscribers.iter().filter(|sub| !console.quiet || limits.exceeded(sub).is_some()).collect();
-    for sub in &shown {
+    table(console, &shown, |sub| limits.exceeded(sub).is_some())?;
+    Ok(exit)
+}
+
+/// Prints who has read how far, and how much is left; those that are `late` stand out.
+pub(crate) fn table(
+    console: &mut Console,
+    shown: &[&SubscriberReport],
+    late: impl Fn(&SubscriberReport) -> bool,
+) -> Result<(), Failure> {
+    let mut table = borderless();
+    table.set_header(["subscriber", "checkpoint", "behind", "bytes", "age"]);
+    for sub in shown {
         table.add_row([
             name(&sub.name, usize::MAX),
             sub.checkpoint.map_or_else(|| "(unreadable)".to_owned(), |id| id.to_string()),
@@ -64,13 +74,13 @@ pub(super) fn run(look: &mut Look<'_>, path: &Path, limits: Limits) -> Outcome {
     for (row, line) in rows(&table).into_iter().enumerate() {
         let tone = match row.checked_sub(1).and_then(|row| shown.get(row)) {
             None => Tone::Strong,
-            Some(sub) if limits.exceeded(sub).is_some() || sub.checkpoint.is_none() => Tone::Lost,
+            Some(sub) if late(sub) || sub.checkpoint.is_none() => Tone::Lost,
             Some(_) => Tone::Healthy,
         };
         let line = console.paint(tone, line);
         writeln!(console, "{line}")?;
     }
-    Ok(exit)
+    Ok(())
 }
 
 impl Limits {

@@ -4,14 +4,15 @@ use std::io::Write;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
-use jlog::Compression;
 use jlog::inspect::{FindingKind, Inspection, SubscriberReport};
+use jlog::{Compression, Format};
 
 use super::{Look, verdict};
 use crate::console::{Console, Tone, name, printable};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::measure::{count, lasting, things};
 use crate::report;
+use crate::standing::{Standing, retention_line};
 
 /// The cells of a bar that shows how far a subscriber is behind.
 const BAR: u64 = 20;
@@ -19,17 +20,17 @@ const BAR: u64 = 20;
 const NAME: usize = 40;
 
 pub(super) fn run(look: &mut Look<'_>, path: &Path) -> Outcome {
-    let seen = look.inspect(path)?;
+    let (seen, standing) = look.survey(path)?;
     if look.json {
-        look.console.json(&report::Whole::of(&seen))?;
+        look.console.json(&report::Whole::of(&seen, &standing))?;
     } else if !look.console.quiet || verdict(&seen) != Exit::Fine {
-        print(look.console, &seen)?;
+        print(look.console, &seen, &standing)?;
     }
     Ok(verdict(&seen))
 }
 
 /// Prints the summary of an inspection.
-pub(crate) fn print(console: &mut Console, seen: &Inspection) -> Result<(), Failure> {
+pub(crate) fn print(console: &mut Console, seen: &Inspection, standing: &Standing) -> Result<(), Failure> {
     let path = printable(&seen.path.to_string_lossy());
     writeln!(console, "{}   {}", console.paint(Tone::Strong, path), layout(seen))?;
     let lines = [
@@ -38,6 +39,10 @@ pub(crate) fn print(console: &mut Console, seen: &Inspection) -> Result<(), Fail
         ("buffered", buffered(console, seen)),
         ("time range", time_range(console, seen)),
         ("safety", safety(seen)),
+        ("identity", seen.identity.map(|identity| identity.to_string())),
+        ("durability", durability(seen, standing)),
+        ("retention", retention_line(&standing.retention, console.units)),
+        ("owner", standing.owner.as_ref().map(|owner| printable(&owner.to_string()))),
         ("subscribers", (!seen.lone_segment).then(|| count(seen.subscribers.len() as u64))),
     ];
     for (label, line) in lines {
@@ -64,6 +69,9 @@ pub(crate) fn print(console: &mut Console, seen: &Inspection) -> Result<(), Fail
 }
 
 fn layout(seen: &Inspection) -> String {
+    if seen.format == Format::Checksummed {
+        return checksummed_layout(seen);
+    }
     let generation = if seen.metastore.magic == 0 { "jlog 1" } else { "jlog 2" };
     let order = report::byte_order(seen.order);
     let compression = match seen.compression {
@@ -81,6 +89,21 @@ fn layout(seen: &Inspection) -> String {
     format!("{generation} format, {order} endian, {compression}, {file}")
 }
 
+fn checksummed_layout(seen: &Inspection) -> String {
+    let compression = match seen.compression {
+        Compression::None | Compression::Null => "not compressed",
+        Compression::Lz4 => "lz4 compressed",
+    };
+    let file = if seen.lone_segment {
+        ", one segment file by itself"
+    } else if metastore_is_wrong(seen) {
+        ", metastore damaged"
+    } else {
+        ""
+    };
+    format!("checksummed format, {compression}{file}")
+}
+
 fn metastore_is_wrong(seen: &Inspection) -> bool {
     seen.findings.iter().any(|finding| finding.kind == FindingKind::Metastore)
 }
@@ -94,7 +117,10 @@ fn data(console: &Console, seen: &Inspection) -> Option<String> {
     let sealed = seen.segments.iter().filter(|segment| segment.sealed).count() as u64;
     let limit = console.units.size(u64::from(seen.metastore.unit_limit));
     let kinds = format!("({} sealed, {} active)", count(sealed), all - sealed);
-    Some(format!("{size} in {} of {limit} {kinds}", things(all, "segment")))
+    let room: u64 = seen.segments.iter().map(|segment| segment.file_bytes).sum();
+    let room = (room > seen.bytes).then(|| format!(", files of {}", console.units.size(room)));
+    let room = room.unwrap_or_default();
+    Some(format!("{size} in {} of {limit} {kinds}{room}", things(all, "segment")))
 }
 
 fn messages(console: &Console, seen: &Inspection) -> Option<String> {
@@ -128,7 +154,14 @@ fn time_range(console: &Console, seen: &Inspection) -> Option<String> {
 
 fn safety(seen: &Inspection) -> Option<String> {
     let line = format!("{}   active segment {}", seen.metastore.safety, seen.metastore.active);
-    (!seen.lone_segment).then_some(line)
+    (!seen.lone_segment && seen.format == Format::Classic).then_some(line)
+}
+
+/// A lone segment says nothing of it, and a classic log's safety says it.
+fn durability(seen: &Inspection, standing: &Standing) -> Option<String> {
+    let durability = standing.durability.filter(|_| seen.format == Format::Checksummed)?;
+    let durable = standing.durable.map(|id| format!("   on the disk up to {id}")).unwrap_or_default();
+    Some(format!("{durability}   active segment {}{durable}", seen.active))
 }
 
 fn followers(console: &Console, all: &[SubscriberReport]) -> Vec<String> {

@@ -191,7 +191,7 @@ fn verify(console: &mut Console, path: &Path, plan: &RepairPlan, done: &Repaired
     let line = console.paint(if left.is_empty() { Tone::Healthy } else { Tone::Lost }, line);
     writeln!(console, "{line}")?;
     for finding in left {
-        print_finding(console, finding)?;
+        print_finding(console, &seen, finding)?;
     }
     Ok(exit)
 }

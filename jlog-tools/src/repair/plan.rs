@@ -129,7 +129,7 @@ pub(super) fn print(console: &mut Console, seen: &Inspection, plan: &RepairPlan)
         writeln!(console, " left as it is:")?;
         for finding in &plan.left {
             write!(console, " ")?;
-            print_finding(console, finding)?;
+            print_finding(console, seen, finding)?;
         }
         writeln!(console)?;
     }

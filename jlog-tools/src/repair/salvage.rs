@@ -2,29 +2,32 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use jlog::inspect::{Progress, buffered};
-use jlog::{CreateOptions, ErrorKind, Log, RecordId, Start, Subscriber, Timestamp, Writer, WriterOptions};
+use jlog::{
+    CreateOptions, Durability, ErrorKind, Format, Log, RecordId, Start, Subscriber, Timestamp, Writer,
+    WriterOptions,
+};
 use serde::Serialize;
 
 use super::plan::SCHEMA;
 use crate::console::{Console, printable};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::gap;
 use crate::interrupt;
 use crate::measure::things;
 use crate::options::{self, Endian};
 use crate::progress::Bar;
 
 pub(super) const EXAMPLES: &str = "\
-Example:
+Examples:
   jlog-repair salvage /var/spool/events /var/spool/events.new
+  jlog-repair salvage --format checksummed /var/spool/jlog /var/spool/events      convert
 
-The new log gets the segment size, safety, compression and byte order of the old one, and its
-subscribers, each where it was. Messages in a pre_commit buffer are copied as the last ones.
-Ids are new; times stay. Every gap is reported.";
-
-/// Messages are written in batches of about this size.
-const BATCH: usize = 1 << 20;
+The new log gets the format, the settings and the subscribers of the old one, each where it was; with
+--format it gets another format, and of the settings those that this has. Messages in a pre_commit
+buffer are copied as the last ones. Ids are new; times stay. Every gap is reported.";
 
 #[derive(Serialize)]
 struct Report {
@@ -35,30 +38,39 @@ struct Report {
     gaps: u64,
 }
 
-pub(super) fn run(console: &mut Console, from: &Path, to: &Path, endian: Endian, json: bool) -> Outcome {
-    let source = options::open(from, endian)?;
+/// What is copied where, and into what.
+pub(super) struct Job<'a> {
+    pub(super) from: &'a Path,
+    pub(super) to: &'a Path,
+    pub(super) endian: Endian,
+    /// The format of the new log; the old one's without it.
+    pub(super) format: Option<Format>,
+}
+
+pub(super) fn run(console: &mut Console, job: &Job<'_>, json: bool) -> Outcome {
+    let Job { from, to, .. } = *job;
+    let source = options::open(from, job.endian)?;
     let lone = from.is_file();
     require_space(&source, to)?;
-    let meta = source.metastore()?;
-    let options = CreateOptions::classic()
-        .segment_size(meta.unit_limit)
-        .safety(meta.safety)
-        .compression(source.compression())
-        .order(source.order());
-    let made = Log::create_with(to, &options)?;
+    let made = Log::create_with(to, &like(&source, job.format.unwrap_or(source.format()))?)?;
 
+    // All of it is synced when it is closed; until then nobody is to rely on it.
+    let how = WriterOptions::new().exclusive(true).durability(Durability::Process);
     let mut copy = Copy {
-        writer: made.writer_with(&WriterOptions::new().exclusive(true))?,
+        writer: made.writer_with(&how)?,
         batch: Vec::new(),
         batch_bytes: 0,
+        most: options::batch_bytes(&made)?,
         followers: if lone { Vec::new() } else { followers(console, &source)? },
         settled: Vec::new(),
         last: None,
         messages: 0,
         gaps: 0,
+        unsettled: 0,
     };
     let outcome = copy.all(console, &source);
     let (messages, gaps, settled) = (copy.messages, copy.gaps, std::mem::take(&mut copy.settled));
+    let exit = if copy.unsettled == 0 { Exit::Fine } else { Exit::Problem };
     let outcome = outcome.and_then(|()| Ok(copy.writer.close()?));
     if let Err(failure) = outcome {
         console.say(format!("{} is not complete; remove it before the next attempt", to.display()));
@@ -75,7 +87,28 @@ pub(super) fn run(console: &mut Console, from: &Path, to: &Path, endian: Endian,
         let (messages, gaps) = (things(messages, "message"), things(gaps, "gap"));
         writeln!(console, "salvaged: {messages} copied to {}, {gaps}", printable(&to.to_string_lossy()))?;
     }
-    Ok(if gaps == 0 { Exit::Fine } else { Exit::Problem })
+    Ok(exit)
+}
+
+/// A log like the source, as far as the format has a place for it.
+fn like(source: &Log, format: Format) -> Result<CreateOptions, Failure> {
+    let meta = source.metastore()?;
+    let now = Timestamp::from(SystemTime::now());
+    let options = CreateOptions::new().format(format).segment_size(meta.unit_limit).created(now);
+    Ok(match (source.format(), format) {
+        (Format::Checksummed, Format::Checksummed) => options
+            .durability(source.durability()?)
+            .compression(source.compression())
+            .retention(source.retention()?),
+        // libjlog's levels below safe sync no append: what comes nearest would sync less than is usual here.
+        (Format::Classic, Format::Checksummed) => options.compression(source.compression()),
+        (Format::Checksummed, Format::Classic) => {
+            options.safety(meta.safety).compression(source.compression())
+        }
+        (Format::Classic, Format::Classic) => {
+            options.safety(meta.safety).compression(source.compression()).order(source.order())
+        }
+    })
 }
 
 /// What is copied takes about as much space as it does now.
@@ -117,6 +150,8 @@ struct Copy {
     writer: Writer,
     batch: Vec<(Vec<u8>, Timestamp)>,
     batch_bytes: usize,
+    /// So many bytes are appended together.
+    most: usize,
     /// Subscribers whose checkpoint lies ahead, in the source's ids.
     followers: Vec<(Subscriber, RecordId)>,
     /// Subscribers with their checkpoint in the new log.
@@ -125,6 +160,8 @@ struct Copy {
     last: Option<RecordId>,
     messages: u64,
     gaps: u64,
+    /// The gaps that nobody had decided on before.
+    unsettled: u64,
 }
 
 impl Copy {
@@ -133,6 +170,8 @@ impl Copy {
         let mut bar = Bar::new(console);
         let mut done = 0;
         let mut cursor = source.cursor()?;
+        // What is written and was never acknowledged may be somebody's only copy.
+        cursor.see_unsynced(true);
         loop {
             match cursor.next_record() {
                 Ok(None) => break,
@@ -144,7 +183,8 @@ impl Copy {
                 Err(error) => match cursor.skip_gap() {
                     Some(gap) => {
                         self.gaps += 1;
-                        console.say(format!("gap: {gap}"));
+                        self.unsettled += u64::from(!gap::is_settled(&gap));
+                        gap::say(console, &gap);
                     }
                     None => return Err(error.into()),
                 },
@@ -176,7 +216,7 @@ impl Copy {
         self.batch.push((message.to_vec(), time));
         self.batch_bytes += message.len();
         self.messages += 1;
-        if self.batch_bytes >= BATCH { self.write() } else { Ok(()) }
+        if self.batch_bytes >= self.most { self.write() } else { Ok(()) }
     }
 
     fn write(&mut self) -> Result<(), Failure> {

@@ -94,10 +94,20 @@ impl Scratch {
         Scratch { dir, log }
     }
 
-    /// A log with these messages and one subscriber, s.
+    /// A checksummed log with these messages and one subscriber, s.
     pub(crate) fn with(messages: &[&str]) -> Scratch {
+        Scratch::made("checksummed", messages)
+    }
+
+    /// A classic one.
+    pub(crate) fn classic(messages: &[&str]) -> Scratch {
+        Scratch::made("classic", messages)
+    }
+
+    fn made(format: &str, messages: &[&str]) -> Scratch {
         let scratch = Scratch::empty();
-        let made = run(JLOG, &["create", &scratch.log, "--segment-size", "4k", "--subscriber", "s"]);
+        let options = ["--format", format, "--segment-size", "4k", "--subscriber", "s"];
+        let made = run(JLOG, &[&["create", scratch.log.as_str()][..], &options].concat());
         assert_eq!(made.code, 0, "{}", made.err);
         let lines: String = messages.iter().map(|message| format!("{message}\n")).collect();
         assert_eq!(run_with(JLOG, &["write", &scratch.log], lines.as_bytes()).code, 0);

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Every command there is, with arguments that make it do something.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["--json"],
     &["summary"],
@@ -27,6 +27,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["check", "--json"],
     &["map"],
     &["meta"],
+    &["metrics"],
 ];
 
 #[test]
@@ -465,7 +466,7 @@ fn an_interrupt_ends_a_dump_with_32() {
 
 #[test]
 fn a_writer_that_has_the_log_locked_is_not_waited_for() {
-    let scratch = Scratch::with(&["one", "two"]);
+    let scratch = Scratch::classic(&["one", "two"]);
     let options = jlog::WriterOptions::new().buffer(1000);
     let writer = jlog::Log::open(&scratch.log).unwrap().writer_with(&options).unwrap();
     writer.append(b"three", jlog::Timestamp::new(7, 0)).unwrap();
@@ -490,7 +491,7 @@ fn output_that_cannot_be_written_is_an_error() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["summary", "segments", "subscribers", "dump", "show", "check", "map", "meta"] {
+    for command in ["summary", "segments", "subscribers", "dump", "show", "check", "map", "meta", "metrics"] {
         let run = run(INSPECT, &[command, "--help"]);
         assert_eq!(run.code, 0);
         assert!(run.out.contains("Example"), "{command}");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod checksummed;
 mod common;
 mod daily;
 mod docs;
