@@ -124,7 +124,7 @@ pub(crate) fn take_over(
         // A log that was written to has had segments: what they were called is not given again.
         let used = control.is_some_and(|control| control.term > 0) || reach.segment > SegmentId(0);
         let id = if used { after(log, reach.segment)? } else { SegmentId(0) };
-        return first(log, id, room);
+        return first(log, id, control, room);
     };
     // After a boot the kernel remembers nothing that could be doubted.
     let doubted = control.is_some_and(|control| log.is_of_now(control) && control.is_doubted());
@@ -150,7 +150,11 @@ pub(crate) fn take_over(
                 // It explains itself, where that can be had; its successor says the same.
                 let _ = active.close(0).and_then(|()| active.data.sync());
             }
-            active.successor(log, id, room, survey.certain)
+            if active.id.next() == Some(id) {
+                let told = if survey.certain { active.mark() } else { Mark::default() };
+                return active.successor(log, id, room, told);
+            }
+            active.successor(log, id, room, told_of_missing(control, id))
         }
     }
 }
@@ -159,7 +163,8 @@ fn after(log: &Shared, id: SegmentId) -> Result<SegmentId> {
     log.next_segment(id)
 }
 
-fn first(log: &Shared, id: SegmentId, room: bool) -> Result<Active> {
+fn first(log: &Shared, id: SegmentId, control: Option<&Control>, room: bool) -> Result<Active> {
+    let lost = told_of_missing(control, id);
     let header = SegmentHeader {
         log: log.identity(),
         segment: id.0,
@@ -167,11 +172,17 @@ fn first(log: &Shared, id: SegmentId, room: bool) -> Result<Active> {
         records_before: 0,
         bytes_before: 0,
         latest_before: crate::id::Timestamp::default(),
-        previous_end: 0,
-        previous_marker: 0,
+        previous_end: lost.end,
+        previous_marker: lost.marker,
         recycled: false,
     };
     make_segment(log, header, room)
+}
+
+/// What the control file knows of the segment before this one, which is not there any more.
+fn told_of_missing(control: Option<&Control>, id: SegmentId) -> Mark {
+    let durable = control.map(|control| control.durable).unwrap_or_default();
+    if durable.segment.next() == Some(id) { durable } else { Mark::default() }
 }
 
 /// Makes the segment of this header, and opens it.
@@ -243,7 +254,7 @@ impl Survey {
             sealed: false,
             proven: durable.end,
             proven_marker: proven_marker.max(durable.marker),
-            last: None,
+            last: (durable.end > 0).then_some(durable.marker),
             settled: false,
         };
         let source = SegmentSource::new(log.disk(), Arc::clone(data), log.index_path(id), log.codec());
@@ -347,30 +358,28 @@ fn torn_end<S: Source>(walk: &CheckedWalk<S>, data: &File, from: u64, size: u64)
 }
 
 impl Active {
-    /// The segment behind this one, durable and empty. The caller has made this one durable. What it says of this one is
-    /// believed by all readers: so it says nothing, unless that is `certain`.
-    pub(crate) fn successor(&self, log: &Shared, id: SegmentId, room: bool, certain: bool) -> Result<Active> {
-        let told = certain && self.id.next() == Some(id);
+    /// A segment behind this one, durable and empty. The caller has made this one durable. What it says of the segment
+    /// right before it is believed by all readers: so `told` is nothing where that is not certain. That segment is this one,
+    /// unless some are missing between them.
+    pub(crate) fn successor(&self, log: &Shared, id: SegmentId, room: bool, told: Mark) -> Result<Active> {
+        let ours = &self.index;
+        let between = if self.id.next() == Some(id) { 0 } else { u64::from(told.marker) };
+        let records = u64::from(ours.last_marker).saturating_add(between);
         let header = SegmentHeader {
             log: log.identity(),
             segment: id.0,
-            created: self.index.latest,
-            records_before: self
-                .index
-                .header
-                .records_before
-                .saturating_add(u64::from(self.index.last_marker)),
-            bytes_before: self
-                .index
+            created: ours.latest,
+            records_before: ours.header.records_before.saturating_add(records),
+            bytes_before: ours
                 .header
                 .bytes_before
-                .saturating_add(self.index.end.saturating_sub(SEGMENT_HEADER as u64)),
-            latest_before: self.index.latest,
-            previous_end: if told { self.index.end } else { 0 },
-            previous_marker: if told { self.index.last_marker } else { 0 },
+                .saturating_add(ours.end.saturating_sub(SEGMENT_HEADER as u64)),
+            latest_before: ours.latest,
+            previous_end: told.end,
+            previous_marker: told.marker,
             recycled: false,
         };
-        if certain {
+        if told == self.mark() {
             self.write_index(log)?;
         }
         make_segment(log, header, room)

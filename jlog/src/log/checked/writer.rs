@@ -320,7 +320,7 @@ impl CheckedWriter {
         let next = self.log.next_segment(state.active.id)?;
         state.settings = self.log.current_settings()?;
         // Where there is no space for a new segment this one stays the last, closed, and the next append tries again.
-        let made = match state.active.successor(&self.log, next, self.room, true) {
+        let made = match state.active.successor(&self.log, next, self.room, state.active.mark()) {
             Err(error) if error.kind() != ErrorKind::NoSpace => {
                 state.failed = true;
                 return Err(error);
