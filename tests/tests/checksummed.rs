@@ -77,10 +77,15 @@ fn a_record_is_seen_once_it_is_on_the_disk_and_before_on_request_alone() {
 fn a_second_owner_is_told_who_the_first_is() {
     let scratch = Scratch::new();
     let log = Log::create(scratch.path()).unwrap();
-    let _writer = log.writer().unwrap();
+    assert_eq!(log.owner().unwrap(), None);
+    let writer = log.writer().unwrap();
+    assert_eq!(log.owner().unwrap(), Some(std::process::id()));
     let error = log.writer().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    drop(writer);
+    assert_eq!(log.owner().unwrap(), None);
+    log.writer().unwrap();
 }
 
 #[test]

@@ -356,6 +356,12 @@ impl Log {
         Ok(control.map(|control| control.durable.id()))
     }
 
+    /// The process that owns a checksummed log now: its writer keeps others out. `None` if nobody does, or several share it.
+    pub fn owner(&self) -> Result<Option<u32>> {
+        let checked = self.shared.checked();
+        checked.map_or(Ok(None), |checked| checked.owner(&**self.shared.disk(), self.path()))
+    }
+
     /// What this process has done with the log since it was opened.
     pub fn counts(&self) -> Counts {
         self.shared.metrics().read()

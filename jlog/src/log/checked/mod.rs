@@ -50,14 +50,25 @@ impl Checked {
 
     /// What the control file says, if it says anything: of this run of the machine, or of an earlier one.
     pub(crate) fn control(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<Control>> {
-        let file = {
-            let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.is_none() {
-                *held = File::open_existing(disk, &ControlFile::path(dir), Open::Read)?.map(Arc::new);
-            }
-            held.clone()
-        };
-        file.map_or(Ok(None), |file| control::read(&file, self.log))
+        self.control_file(disk, dir)?.map_or(Ok(None), |file| control::read(&file, self.log))
+    }
+
+    /// The process that owns the log now, and keeps other writers out.
+    pub(crate) fn owner(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<u32>> {
+        let Some(file) = self.control_file(disk, dir)? else { return Ok(None) };
+        if file.lock_holder()?.is_none() {
+            return Ok(None);
+        }
+        let now = control::read(&file, self.log)?.filter(|now| self.is_of_now(now) && !now.shared);
+        Ok(now.map(|now| now.pid))
+    }
+
+    fn control_file(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<Arc<File>>> {
+        let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            *held = File::open_existing(disk, &ControlFile::path(dir), Open::Read)?.map(Arc::new);
+        }
+        Ok(held.clone())
     }
 
     /// Whether a control file was written in this run of the machine.
