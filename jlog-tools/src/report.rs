@@ -65,10 +65,10 @@ pub(crate) struct Whole {
     pub(crate) notes: Vec<Problem>,
 }
 
-/// Who has the log to write to it alone. The members are `null` where only root may see them.
+/// Who has the log to write to it alone. Its name is `null` where the system does not tell.
 #[derive(Debug, Serialize)]
 pub(crate) struct Owner {
-    pub(crate) pid: Option<u32>,
+    pub(crate) pid: u32,
     pub(crate) name: Option<String>,
 }
 
@@ -163,8 +163,7 @@ impl Whole {
 
 impl Owner {
     pub(crate) fn of(holder: &Holder) -> Owner {
-        let (pid, name) = holder.process.clone().unzip();
-        Owner { pid, name }
+        Owner { pid: holder.pid, name: (!holder.name.is_empty()).then(|| holder.name.clone()) }
     }
 }
 

@@ -36,7 +36,7 @@ impl Standing {
             durability,
             durable: log.durable_id()?,
             retention: log.retention()?,
-            owner: holder::of_log(log.path()),
+            owner: holder::of_log(log),
         })
     }
 }

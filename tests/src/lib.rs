@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what is here runs in tests only")]
 
+pub mod crash;
+pub mod play;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;

@@ -41,7 +41,7 @@ fn drain(log: &Log, name: &str) -> (Vec<u8>, Vec<GapKind>) {
             Ok(Some(record)) => read.push(record.payload[0]),
             Ok(None) => break,
             Err(error) => {
-                gaps.push(error.gap_met().unwrap().kind);
+                gaps.push(error.gap_met().unwrap_or_else(|| panic!("{error}")).kind);
                 reader.skip_gap();
             }
         }

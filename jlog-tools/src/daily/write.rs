@@ -150,7 +150,7 @@ fn writer_options(args: &Write, sync: Option<Sync>) -> WriterOptions {
 
 /// An owner is named, and what can be done about him.
 fn say_who(log: &Log, error: jlog::Error) -> Failure {
-    match holder::of_log(log.path()) {
+    match holder::of_log(log) {
         Some(owner) if error.kind() == ErrorKind::Busy && log.format() == Format::Checksummed => {
             let advice = "let it close the log first, or wait for that with --shared";
             let log = log.path().display();

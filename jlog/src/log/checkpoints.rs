@@ -1,5 +1,6 @@
 //! Checkpoints: where each subscriber is, and what may be deleted therefore.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use crate::id::{Marker, RecordId, SegmentId};
 use crate::io::{File, Open};
 use crate::record::checked::{Features, u32_at};
 use crate::record::classic::{CHECKPOINT_LEN, Safety, decode_checkpoint, encode_checkpoint};
-use crate::record::slots::{self, Held, SLOT, Slot};
+use crate::record::slots::{self, Fill, Held, SLOT, Slot};
 
 /// How many subscribers still want a segment: see [`Log::pending_readers`](crate::Log::pending_readers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +57,24 @@ fn of_value(value: &[u8]) -> RecordId {
     RecordId::new(u32_at(value, 0), u32_at(value, 4))
 }
 
+/// The name of a checkpoint's file, which its slots' checksums begin with.
+fn name_of(path: &Path) -> &[u8] {
+    path.file_name().map(OsStrExt::as_bytes).unwrap_or_default()
+}
+
+/// What the slots of a checkpoint's file hold.
+pub(crate) fn decode_slots(path: &Path, bytes: &[u8]) -> Held {
+    slots::decode(slots::Kind::Checkpoint, name_of(path), bytes)
+}
+
+fn slot_of(log: &Shared, path: &Path, number: usize, generation: u64, id: RecordId) -> [u8; SLOT] {
+    let fill = Fill { log: log.identity(), generation, features: Features::default(), value: &value(id) };
+    slots::encode(slots::Kind::Checkpoint, name_of(path), number, fill)
+}
+
 /// The newest sound slot of a checkpoint file of this log.
 fn newest(log: &Shared, bytes: &[u8], path: &Path) -> Result<Option<Slot>> {
-    match slots::decode(slots::Kind::Checkpoint, bytes) {
+    match decode_slots(path, bytes) {
         Held::Newest(slot, _) if slot.log == log.identity() => Ok(Some(slot)),
         Held::Newest(..) | Held::Nothing => Ok(None),
         Held::Newer(why) => Err(Error::new(ErrorKind::Unsupported, "read the checkpoint", why).at(path)),
@@ -78,12 +94,10 @@ fn read_checked(log: &Shared, file: &File, path: &Path) -> Result<Stored> {
     Ok(Stored::Short(got as u64))
 }
 
-/// The whole file of a new checkpoint of a checksummed log.
-pub(crate) fn checked_file(log: &Shared, id: RecordId, generation: u64) -> Vec<u8> {
+/// The whole file of a new checkpoint of a checksummed log, for this path.
+pub(crate) fn checked_file(log: &Shared, path: &Path, id: RecordId, generation: u64) -> Vec<u8> {
     let mut bytes = vec![0; CHECKED_LEN];
-    let slot =
-        slots::encode(slots::Kind::Checkpoint, log.identity(), generation, Features::default(), &value(id));
-    bytes[..SLOT].copy_from_slice(&slot);
+    bytes[..SLOT].copy_from_slice(&slot_of(log, path, 0, generation, id));
     bytes
 }
 
@@ -179,7 +193,7 @@ fn create_checked(log: &Shared, path: &Path, at: RecordId, mode: u32) -> Result<
     let _ = disk.remove(&new);
     let made = (|| {
         let file = File::open(disk, &new, Open::CreateNew(mode))?;
-        file.pwrite(&checked_file(log, at, 1), 0)?;
+        file.pwrite(&checked_file(log, path, at, 1), 0)?;
         file.sync()?;
         disk.rename(&new, path).map_err(|e| Error::io("give the checkpoint its name", path, e))?;
         sync_names(log)
@@ -212,9 +226,18 @@ fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<Rec
     file.pwrite(&encode_checkpoint(to, order), 0)?;
     let leaves = from.is_some_and(|from| from.segment < to.segment);
     if leaves || log.metastore()?.safety == Safety::Safe {
-        file.sync()?;
+        sync_or_forget(log, &file)?;
     }
     Ok(from)
+}
+
+/// Syncs a checkpoint. Where that fails the kernel shows the new value and will never write it: whoever asks what may be
+/// removed is to see the disk's.
+fn sync_or_forget(log: &Shared, file: &File) -> Result<()> {
+    file.sync().inspect_err(|_| {
+        let again = File::open(&**log.disk(), file.path(), Open::ReadWrite);
+        let _ = again.and_then(|again| again.drop_cache());
+    })
 }
 
 /// The same in a checksummed log, under the checkpoint's lock. Works on a full disk: the file has all its bytes.
@@ -229,18 +252,20 @@ fn set_checked(log: &Shared, file: &File, to: RecordId) -> Result<Option<RecordI
     let synced = leaves || log.settings().durability.is_synced();
     // Not over the newest of the two that were synced; what stands in the third may never have reached the disk.
     let slot = if synced {
-        match slots::decode(slots::Kind::Checkpoint, &bytes[..got.min(SYNCED_SLOTS * SLOT)]) {
+        match slots::decode(
+            slots::Kind::Checkpoint,
+            name_of(file.path()),
+            &bytes[..got.min(SYNCED_SLOTS * SLOT)],
+        ) {
             Held::Newest(slot, _) => (slot.number + 1) % SYNCED_SLOTS,
             _ => 0,
         }
     } else {
         UNSYNCED_SLOT
     };
-    let slot_bytes =
-        slots::encode(slots::Kind::Checkpoint, log.identity(), generation, Features::default(), &value(to));
-    file.pwrite(&slot_bytes, (slot * SLOT) as u64)?;
+    file.pwrite(&slot_of(log, file.path(), slot, generation, to), (slot * SLOT) as u64)?;
     if synced {
-        file.sync()?;
+        sync_or_forget(log, file)?;
     }
     Ok(from)
 }

@@ -190,6 +190,7 @@ impl Cursor {
         // Where the segment's own end, or the start behind the checkpoint, is near, the long way is as good.
         let plain = self.met.is_none() && self.held.is_none() && self.plain;
         if !plain
+            || self.log.is_without_writer(walk)
             || walk.marker() < self.skip.0
             || self.segment >= last.segment && walk.marker() >= last.marker.0
         {
@@ -373,7 +374,19 @@ impl Cursor {
                 return self.over_missing();
             }
             let Some(walk) = &mut self.walk else { return Ok(Ahead::End) };
-            match walk.step()? {
+            let (position, marker, between) = (walk.position(), walk.marker(), walk.is_between_commits());
+            let step = walk.step()?;
+            // Nobody has written in this run of the machine, as far as the walk was told. If somebody does by now, what it
+            // has found may be his, and not be acknowledged yet.
+            if self.log.is_without_writer(walk) {
+                let extent = self.log.extent(self.segment, walk.source().data(), self.sight)?;
+                if extent.settled && between {
+                    walk.resume(position, marker);
+                    walk.refresh(extent);
+                    continue;
+                }
+            }
+            match step {
                 Step::Record(found) => return Ok(Ahead::Record(found)),
                 Step::Hole(hole) => {
                     // A writer that put the end in order may have cut the file since the walk was told how long it is.

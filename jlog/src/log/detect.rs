@@ -1,6 +1,7 @@
 //! Which format a directory holds: from the metastore where it can be believed, else from the records.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -139,7 +140,9 @@ fn segments_say(disk: &Arc<dyn Disk>, dir: &Path, listing: &Listing) -> Result<O
         let Some(file) = File::open_existing(&**disk, &path, Open::Read)? else { continue };
         let mut bytes = [0; 3 * slots::SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
-        if let Held::Newest(slot, _) = slots::decode(kind, &bytes[..got]) {
+        if let Held::Newest(slot, _) =
+            slots::decode(kind, path.file_name().map(OsStrExt::as_bytes).unwrap_or_default(), &bytes[..got])
+        {
             return Ok(Some(Settings::new(slot.log)));
         }
     }

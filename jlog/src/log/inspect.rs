@@ -16,7 +16,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::checked::control::CONTROL;
 use super::checked::index::{self, Made};
@@ -36,6 +36,7 @@ use crate::record::checked::LogIdentity;
 use crate::record::classic::{Codec, Metastore, PRE_COMMIT_POINTER};
 use crate::record::index::Index;
 use crate::record::scan::ClassicWalk;
+use crate::record::slots::Held;
 use crate::record::walk::{Ending, Extent, Found, Hole, HoleKind, Step, Walk};
 use crate::segment::{IndexCheck, IndexDetails, IndexState, SegmentSource};
 
@@ -400,8 +401,14 @@ impl IndexWatch {
                 check.finish(u64::from(walk.marker()), walk.end(), walk.is_sealed())
             }
             IndexWatch::Checked(made) => {
-                let missing = IndexDetails { entries: 0, closed: false, state: IndexState::Missing };
-                let Some(mut index) = made else { return Ok((missing, String::new())) };
+                let Some(mut index) = made else {
+                    // The segment's own header is lost; its index may be as well.
+                    let there = log.disk().info(&log.index_path(id), false).is_ok();
+                    let lost = there && log.read_index(id)?.is_none();
+                    let state = if lost { IndexState::Damaged } else { IndexState::Missing };
+                    let what = "its checksum does not hold".to_owned();
+                    return Ok((IndexDetails { entries: 0, closed: false, state }, what));
+                };
                 (index.end, index.last_marker) = (walk.position(), walk.marker());
                 let made = Made { index, damaged: !sound, sealed: walk.is_sealed() };
                 let details = index::compare(log, id, &made)?;
@@ -599,7 +606,7 @@ impl<'a> Survey<'a> {
             self.findings.push(Finding { segment: Some(id), to, ..finding });
         }
         report.index = details;
-        self.done += walk.end();
+        self.done = self.done.saturating_add(walk.end());
         self.segments.push(report);
         Ok(())
     }
@@ -706,8 +713,8 @@ impl<'a> Survey<'a> {
     }
 
     fn tell(&mut self, position: u64) -> Result<()> {
-        let done = self.done + position;
-        if done < self.told + STRIDE {
+        let done = self.done.saturating_add(position);
+        if done < self.told.saturating_add(STRIDE) {
             return Ok(());
         }
         self.told = done;
@@ -720,7 +727,7 @@ impl<'a> Survey<'a> {
     }
 
     fn checkpoints(&mut self, listing: &Listing) -> Result<()> {
-        self.active_missing(listing);
+        self.active_missing(listing)?;
         for name in &listing.subscribers {
             let path = checkpoint_path(self.log.dir(), name);
             let file = name.file_name().to_string_lossy().into_owned();
@@ -739,6 +746,9 @@ impl<'a> Survey<'a> {
                         let what =
                             format!("subscriber \"{name}\": it has {len} bytes, a checkpoint has {right}");
                         found(len, what);
+                    } else if has_unsound_slot(self.log, &path)? {
+                        let what = "one of its slots is damaged; what it held may have been newer";
+                        found(len, format!("subscriber \"{name}\": {what}"));
                     }
                     let dropped = id.segment < self.log.dropped_before();
                     if let Some(why) = misplaced(id, &self.segments, self.active).filter(|_| !dropped) {
@@ -751,16 +761,23 @@ impl<'a> Survey<'a> {
     }
 
     /// The active segment is made before the metastore names it; only the very first one is made later.
-    fn active_missing(&mut self, listing: &Listing) {
+    fn active_missing(&mut self, listing: &Listing) -> Result<()> {
         let last = listing.last_segment();
-        let active = self.active;
+        // What the control file says to have been on the disk was, in whatever run of the machine.
+        let durable = self.log.control()?.map(|control| control.durable.segment);
+        let active = self.active.max(durable.unwrap_or_default());
         let expected = active.0 > 0 && last.is_none_or(|last| last < active);
-        if !expected || self.log.is_lone() || self.log.metastore_problem().is_some() {
-            return;
+        if !expected || self.log.is_lone() || (self.log.metastore_problem().is_some() && durable.is_none()) {
+            return Ok(());
+        }
+        // A writer may have made it since the directory was listed.
+        if self.log.disk().info(&self.log.data_path(active), false).is_ok() {
+            return Ok(());
         }
         let detail = "the active segment is missing";
         let finding = Finding::new(FindingKind::Missing, active.to_string(), detail);
         self.findings.push(Finding { segment: Some(active), after: self.last, ..finding });
+        Ok(())
     }
 
     fn pre_commit(&mut self) -> Result<()> {
@@ -863,7 +880,8 @@ impl<'a> Survey<'a> {
             compression: log.compression(),
             metastore,
             active: self.active,
-            bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            // A segment reaches as far as its neighbour says, and that may be nonsense.
+            bytes: segments.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.bytes)),
             segments,
             subscribers,
             pre_commit: self.pre_commit,
@@ -882,6 +900,23 @@ fn half_sound(log: &Shared) -> Option<String> {
         Ok(FoundSettings::Sound(_, problem)) => problem,
         _ => None,
     }
+}
+
+/// Whether something stands in a slot of a checksummed checkpoint and yet is none. A subscriber may be writing it at this
+/// moment: it is looked at again.
+pub(crate) fn has_unsound_slot(log: &Shared, path: &Path) -> Result<bool> {
+    if log.checked().is_none() {
+        return Ok(false);
+    }
+    for _ in 0..8 {
+        let Some(file) = File::open_existing(&**log.disk(), path, Open::Read)? else { return Ok(false) };
+        let mut bytes = [0; checkpoints::CHECKED_LEN];
+        let got = file.pread_up_to(&mut bytes, 0)?;
+        if matches!(checkpoints::decode_slots(path, &bytes[..got]), Held::Newest(_, 0)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Why a checkpoint names no place in the log, if it does not.

@@ -18,7 +18,7 @@ use crate::record::checked::{Beginning, LogIdentity, SEGMENT_HEADER, SegmentHead
 use crate::record::classic::{Codec, Metastore};
 use crate::record::index::{self, Index};
 use crate::record::scan::ClassicWalk;
-use crate::record::walk::{Extent, Walk};
+use crate::record::walk::{Extent, Source, Walk};
 use crate::record::{CheckedWalk, Compression};
 use crate::segment::{SegmentSource, data_path, index_path};
 
@@ -142,6 +142,13 @@ impl Shared {
                 Ok(Some(Walk::Checked(CheckedWalk::new(source, checked.log, id.0, extent))))
             }
         }
+    }
+
+    /// Whether a walk is through the last segment of a checksummed log that nobody has written to in this run of the machine,
+    /// as far as it was told.
+    pub(crate) fn is_without_writer<S: Source>(&self, walk: &Walk<S>) -> bool {
+        let extent = walk.extent();
+        matches!(walk, Walk::Checked(_)) && !extent.sealed && !extent.settled && !self.is_lone()
     }
 
     /// How a segment stands now.

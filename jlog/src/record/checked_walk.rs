@@ -263,13 +263,32 @@ impl<S: Source> CheckedWalk<S> {
                 self.pos = SEGMENT_HEADER as u64;
                 return Ok(None);
             }
-            Beginning::Sound(_) => (HoleKind::Foreign, self.extent.end, self.extent.last),
-            Beginning::Damaged => (HoleKind::Beginning, self.extent.end.min(SEGMENT_HEADER as u64), Some(0)),
+            Beginning::Sound(_) => {
+                let last = self.extent.last.or(self.proven_behind(0));
+                (HoleKind::Foreign, self.extent.end, last)
+            }
+            Beginning::Damaged => {
+                let lost = if self.goes_on_behind_header()? { Some(0) } else { None };
+                (HoleKind::Beginning, self.extent.end.min(SEGMENT_HEADER as u64), lost)
+            }
         };
         let hole = self.hole(0, to, lost, kind);
         self.pos = to.max(SEGMENT_HEADER as u64);
         self.marker = lost.unwrap_or(0);
         Ok(Some(hole))
+    }
+
+    /// Whether something tells how many records there are behind a damaged header: a commit, or another file.
+    fn goes_on_behind_header(&mut self) -> Result<bool> {
+        let at = SEGMENT_HEADER as u64;
+        if self.extent.last.is_some()
+            || self.extent.proven >= at
+            || (self.extent.sealed && self.extent.end > at)
+        {
+            return Ok(true);
+        }
+        let bytes = self.here.fill(&self.source, at, COMMIT_HEADER, self.extent.end)?;
+        Ok(CommitHeader::decode(bytes, self.place, at).is_some())
     }
 
     /// Enters the commit at `pos`, or says what is there instead.
@@ -342,16 +361,28 @@ impl<S: Source> CheckedWalk<S> {
             return self.unwritten(at).map(Step::End);
         }
         let behind = self.behind(at)?;
-        // Without a commit behind it, all that is known to have been there is gone.
-        let known_end = if self.extent.sealed { self.extent.end } else { self.extent.proven };
+        // Without a commit behind it, all that is known to have been there is gone. A checkpoint knows of records, not
+        // of bytes: then it is all there is.
+        let known_end = match self.extent.proven {
+            proven if !self.extent.sealed && proven > at => proven,
+            _ => self.extent.end,
+        };
         let (to, lost) = match behind.next {
             Some((next, first)) => (next, Some(first - self.marker - 1)),
-            None => (known_end.max(at + 1), self.extent.last.map(|last| last.saturating_sub(self.marker))),
+            None => {
+                let last = self.extent.last.or(self.proven_behind(at));
+                (known_end.max(at + 1), last.map(|last| last.saturating_sub(self.marker)))
+            }
         };
         let hole = self.hole(at, to, lost, HoleKind::Bytes);
         self.pos = to;
         self.marker = self.marker.saturating_add(lost.unwrap_or(1));
         Ok(Step::Hole(hole))
+    }
+
+    /// The marker of the last record in front of what is proven to have been on the disk, if that reaches beyond `at`.
+    fn proven_behind(&self, at: u64) -> Option<u32> {
+        (self.extent.proven > at).then_some(self.extent.proven_marker)
     }
 
     /// How a segment ends at bytes that need not have been on the disk.
@@ -382,7 +413,8 @@ impl<S: Source> CheckedWalk<S> {
             return Ok(behind);
         }
         let mut behind = Behind { of: at, next: None, last_end: at, durable: 0 };
-        let mut pos = at.next_multiple_of(ALIGN as u64).max(at + 1).next_multiple_of(ALIGN as u64);
+        // Nothing stands so far out that this would overflow; but a neighbour's word may lead there.
+        let mut pos = (at | (ALIGN as u64 - 1)).saturating_add(1);
         while let Some(found) = self.search(pos)? {
             let (commit, offset) = found;
             if behind.next.is_none() {

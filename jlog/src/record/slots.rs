@@ -6,6 +6,9 @@
 //!  slot   0        8  10         24          40            48                           508  512
 //!         |magic   |v |features.. |log        |generation   |the value of this file      |crc |
 //! ```
+//!
+//! The checksum begins with the name of the file and the number of the slot: one subscriber's checkpoint does not pass for
+//! another's, whatever a disk does with its blocks.
 
 use super::checked::{Features, LogIdentity, VERSION, u32_at, u64_at};
 
@@ -56,13 +59,18 @@ pub(crate) enum Held {
     Nothing,
 }
 
-pub(crate) fn encode(
-    kind: Kind,
-    log: LogIdentity,
-    generation: u64,
-    features: Features,
-    value: &[u8],
-) -> [u8; SLOT] {
+/// What a slot holds, to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill<'a> {
+    pub(crate) log: LogIdentity,
+    pub(crate) generation: u64,
+    pub(crate) features: Features,
+    pub(crate) value: &'a [u8],
+}
+
+/// The bytes of slot `number` of the file of this name.
+pub(crate) fn encode(kind: Kind, name: &[u8], number: usize, fill: Fill<'_>) -> [u8; SLOT] {
+    let Fill { log, generation, features, value } = fill;
     let mut out = [0; SLOT];
     out[..8].copy_from_slice(&kind.magic());
     out[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -70,9 +78,17 @@ pub(crate) fn encode(
     out[24..40].copy_from_slice(&log.0);
     out[40..48].copy_from_slice(&generation.to_le_bytes());
     out[VALUE..VALUE + value.len()].copy_from_slice(value);
-    let crc = crc32fast::hash(&out[..SLOT - 4]);
+    let crc = checksum(name, number, &out);
     out[SLOT - 4..].copy_from_slice(&crc.to_le_bytes());
     out
+}
+
+fn checksum(name: &[u8], number: usize, slot: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(name);
+    crc.update(&(number as u64).to_le_bytes());
+    crc.update(&slot[..SLOT - 4]);
+    crc.finalize()
 }
 
 /// Whether a file begins like one of the checksummed format.
@@ -80,8 +96,8 @@ pub(crate) fn could_be(kind: Kind, file: &[u8]) -> bool {
     file.chunks(SLOT).any(|slot| slot.starts_with(&kind.magic()))
 }
 
-/// What the slots of a file hold.
-pub(crate) fn decode(kind: Kind, file: &[u8]) -> Held {
+/// What the slots of the file of this name hold.
+pub(crate) fn decode(kind: Kind, name: &[u8], file: &[u8]) -> Held {
     let mut newest: Option<Slot> = None;
     let mut unsound = 0;
     let mut newer = None;
@@ -91,7 +107,7 @@ pub(crate) fn decode(kind: Kind, file: &[u8]) -> Held {
         }
         let sound = bytes.len() == SLOT
             && bytes[..8] == kind.magic()
-            && crc32fast::hash(&bytes[..SLOT - 4]) == u32_at(bytes, SLOT - 4);
+            && checksum(name, number, bytes) == u32_at(bytes, SLOT - 4);
         if !sound {
             unsound += 1;
             continue;
@@ -124,13 +140,16 @@ mod tests {
     use super::*;
 
     const LOG: LogIdentity = LogIdentity([3; 16]);
+    const NAME: &[u8] = b"cp.73";
 
-    fn slot(generation: u64) -> [u8; SLOT] {
-        encode(Kind::Checkpoint, LOG, generation, Features::default(), &generation.to_le_bytes())
+    fn slot(number: usize, generation: u64) -> [u8; SLOT] {
+        let value = &generation.to_le_bytes();
+        let fill = Fill { log: LOG, generation, features: Features::default(), value };
+        encode(Kind::Checkpoint, NAME, number, fill)
     }
 
     fn generation(file: &[u8]) -> Option<u64> {
-        match decode(Kind::Checkpoint, file) {
+        match decode(Kind::Checkpoint, NAME, file) {
             Held::Newest(slot, _) => Some(slot.generation),
             _ => None,
         }
@@ -138,34 +157,36 @@ mod tests {
 
     #[test]
     fn the_newest_sound_slot_counts() {
-        assert_eq!(generation(&[slot(5), slot(4)].concat()), Some(5));
-        assert_eq!(generation(&[slot(5), slot(6)].concat()), Some(6));
-        assert_eq!(generation(&[[0; SLOT], slot(6)].concat()), Some(6));
+        assert_eq!(generation(&[slot(0, 5), slot(1, 4)].concat()), Some(5));
+        assert_eq!(generation(&[slot(0, 5), slot(1, 6)].concat()), Some(6));
+        assert_eq!(generation(&[[0; SLOT], slot(1, 6)].concat()), Some(6));
         assert_eq!(generation(&[0; 3 * SLOT]), None);
         assert_eq!(generation(&[]), None);
     }
 
     #[test]
     fn a_write_torn_at_any_byte_leaves_the_value_before_it() {
-        let file = [slot(5), slot(4)].concat();
+        let file = [slot(0, 5), slot(1, 4)].concat();
         for cut in 0..SLOT {
             let mut torn = file.clone();
-            torn[SLOT..SLOT + cut].copy_from_slice(&slot(6)[..cut]);
+            torn[SLOT..SLOT + cut].copy_from_slice(&slot(1, 6)[..cut]);
             assert_eq!(generation(&torn), Some(5), "torn at {cut}");
         }
     }
 
     #[test]
-    fn a_slot_of_another_kind_of_file_does_not_count() {
-        assert_eq!(decode(Kind::Metastore, &slot(5)), Held::Nothing);
+    fn a_slot_that_belongs_elsewhere_does_not_count() {
+        assert_eq!(decode(Kind::Metastore, NAME, &slot(0, 5)), Held::Nothing, "another kind of file");
+        assert_eq!(decode(Kind::Checkpoint, b"cp.74", &slot(0, 5)), Held::Nothing, "another subscriber");
+        assert_eq!(generation(&[slot(0, 5), slot(0, 6)].concat()), Some(5), "another place in the file");
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
         for bit in 0..SLOT * 8 {
-            let mut bytes = slot(5);
+            let mut bytes = slot(0, 5);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(Kind::Checkpoint, &bytes), Held::Nothing, "bit {bit}");
+            assert_eq!(decode(Kind::Checkpoint, NAME, &bytes), Held::Nothing, "bit {bit}");
         }
     }
 }

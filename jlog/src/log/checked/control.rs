@@ -7,9 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId};
 use crate::io::{Disk, File, Open};
 use crate::record::checked::{Features, LogIdentity, u32_at, u64_at};
-use crate::record::slots::{self, Held, SLOT};
+use crate::record::slots::{self, Fill, Held, SLOT};
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) const CONTROL: &str = "control";
 
@@ -97,16 +98,21 @@ impl Control {
     }
 }
 
-/// Reads the control file through a handle: others write it at any time, so it is read until it is whole.
+/// The control file has two slots, written in turn: whoever reads while one is being written finds the other one whole.
+const SLOTS: usize = 2;
+
+/// Reads the control file through a handle, while others may write it; and which write of it this was.
 ///
 /// `None` where it says nothing: it is not this log's, or is no whole value. One of a newer version is
 /// [`Unsupported`](ErrorKind::Unsupported).
-fn read_whole(file: &File, log: LogIdentity) -> Result<Option<Control>> {
+fn read_whole(file: &File, log: LogIdentity) -> Result<Option<(Control, u64)>> {
     for _ in 0..8 {
-        let mut bytes = [0; SLOT];
+        let mut bytes = [0; SLOTS * SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
-        match slots::decode(slots::Kind::Control, &bytes[..got]) {
-            Held::Newest(slot, _) if slot.log == log => return Ok(Some(Control::decode(&slot.value))),
+        match slots::decode(slots::Kind::Control, CONTROL.as_bytes(), &bytes[..got]) {
+            Held::Newest(slot, _) if slot.log == log => {
+                return Ok(Some((Control::decode(&slot.value), slot.generation)));
+            }
             Held::Newest(..) => return Ok(None),
             Held::Newer(why) => {
                 return Err(
@@ -124,7 +130,7 @@ fn read_whole(file: &File, log: LogIdentity) -> Result<Option<Control>> {
 pub(crate) fn read(file: &File, log: LogIdentity) -> Result<Option<Control>> {
     match read_whole(file, log) {
         Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-        outcome => outcome,
+        outcome => Ok(outcome?.map(|(control, _)| control)),
     }
 }
 
@@ -133,6 +139,8 @@ pub(crate) fn read(file: &File, log: LogIdentity) -> Result<Option<Control>> {
 pub(crate) struct ControlFile {
     pub(crate) file: File,
     log: LogIdentity,
+    /// The last write of the file that is known.
+    writes: AtomicU64,
 }
 
 impl ControlFile {
@@ -143,23 +151,28 @@ impl ControlFile {
     /// Opens it, or makes it: it may have been left behind when the log was copied.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path, log: LogIdentity, mode: u32) -> Result<ControlFile> {
         let file = File::open(disk, &ControlFile::path(dir), Open::Create(mode))?;
-        Ok(ControlFile { file, log })
+        Ok(ControlFile { file, log, writes: AtomicU64::new(0) })
     }
 
     pub(crate) fn read(&self) -> Result<Option<Control>> {
-        read_whole(&self.file, self.log)
+        let read = read_whole(&self.file, self.log)?;
+        if let Some((_, writes)) = read {
+            self.writes.store(writes, Ordering::Relaxed);
+        }
+        Ok(read.map(|(control, _)| control))
     }
 
-    /// In the kernel when it returns: what it says holds for the machine that runs.
+    /// In the kernel when it returns: what it says holds for the machine that runs. Whoever shares the log has read it
+    /// since he took its lock.
     pub(crate) fn write(&self, control: &Control) -> Result<()> {
-        let bytes = slots::encode(
-            slots::Kind::Control,
-            self.log,
-            control.term,
-            Features::default(),
-            &control.encode(),
-        );
-        self.file.pwrite(&bytes, 0)
+        let generation = self.writes.load(Ordering::Relaxed).wrapping_add(1);
+        let number = (generation % SLOTS as u64) as usize;
+        let fill =
+            Fill { log: self.log, generation, features: Features::default(), value: &control.encode() };
+        let bytes = slots::encode(slots::Kind::Control, CONTROL.as_bytes(), number, fill);
+        self.file.pwrite(&bytes, (number * SLOT) as u64)?;
+        self.writes.store(generation, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The error of who cannot have the log because somebody else owns it.

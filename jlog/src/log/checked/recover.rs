@@ -310,7 +310,9 @@ pub(crate) fn walk_through<S: Source>(
                 unusable |= matches!(hole.kind, HoleKind::Foreign | HoleKind::Beginning);
                 damaged |= hole.kind != HoleKind::Repaired;
                 certain &= hole.lost.is_some();
-                index.commit(latest, walk.position(), walk.marker());
+                if walk.is_between_commits() {
+                    index.commit(latest, walk.position(), walk.marker());
+                }
             }
             Step::End(ending) => {
                 index.commit(latest, walk.position(), walk.marker());

@@ -10,7 +10,7 @@ use crate::log::durability::Durability;
 use crate::log::names::METASTORE;
 use crate::record::Compression;
 use crate::record::checked::{Features, LogIdentity, put_time, time_at, u32_at, u64_at};
-use crate::record::slots::{self, Held, Kind, SLOT};
+use crate::record::slots::{self, Fill, Held, Kind, SLOT};
 
 /// The metastore has two slots, written in turn.
 const SLOTS: usize = 2;
@@ -153,15 +153,20 @@ impl Settings {
         })
     }
 
+    fn slot(&self, number: usize) -> [u8; SLOT] {
+        let Settings { log, generation, features, .. } = *self;
+        let fill = Fill { log, generation, features, value: &self.value() };
+        slots::encode(Kind::Metastore, METASTORE.as_bytes(), number, fill)
+    }
+
     /// The whole file, both slots with the same.
     pub(crate) fn encode_file(&self) -> Vec<u8> {
-        let slot = slots::encode(Kind::Metastore, self.log, self.generation, self.features, &self.value());
-        [slot, slot].concat()
+        [self.slot(0), self.slot(1)].concat()
     }
 
     /// Understands a metastore's bytes.
     pub(crate) fn decode(file: &[u8]) -> FoundSettings {
-        match slots::decode(Kind::Metastore, file) {
+        match slots::decode(Kind::Metastore, METASTORE.as_bytes(), file) {
             Held::Newer(why) => FoundSettings::Newer(why),
             Held::Nothing => FoundSettings::Lost,
             Held::Newest(slot, unsound) => match Settings::of(&slot) {
@@ -198,9 +203,10 @@ impl Settings {
     pub(crate) fn change_locked(file: &File, change: impl FnOnce(&mut Settings)) -> Result<Settings> {
         let mut bytes = [0; SLOTS * SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
-        let (Held::Newest(slot, _), FoundSettings::Sound(mut settings, _)) =
-            (slots::decode(Kind::Metastore, &bytes[..got]), Settings::decode(&bytes[..got]))
-        else {
+        let (Held::Newest(slot, _), FoundSettings::Sound(mut settings, _)) = (
+            slots::decode(Kind::Metastore, METASTORE.as_bytes(), &bytes[..got]),
+            Settings::decode(&bytes[..got]),
+        ) else {
             let what = "none of its slots is sound";
             return Err(Error::damaged("change the metastore", file.path(), 0, what));
         };
@@ -213,14 +219,7 @@ impl Settings {
             Error::damaged("change the metastore", file.path(), 0, what)
         })?;
         let slot_to = (slot.number + 1) % SLOTS;
-        let bytes = slots::encode(
-            Kind::Metastore,
-            settings.log,
-            settings.generation,
-            settings.features,
-            &settings.value(),
-        );
-        file.pwrite(&bytes, (slot_to * SLOT) as u64)?;
+        file.pwrite(&settings.slot(slot_to), (slot_to * SLOT) as u64)?;
         file.sync()?;
         Ok(settings)
     }

@@ -260,11 +260,9 @@ impl CheckedWriter {
         let lock = self.control.file.lock()?;
         let now = self.control.read()?.filter(|now| self.log.is_of_now(now));
         let ours = now.filter(|now| now.term == state.control.term && !now.is_doubted() && !now.clean);
-        match ours {
-            Some(now) if now.written.segment == state.active.id => {
-                state.control = now;
-                self.catch_up(state)?;
-            }
+        let same = ours.filter(|now| now.written.segment == state.active.id);
+        match same {
+            Some(now) if self.catch_up(state, &now)? => state.control = now,
             _ => {
                 let (active, control) =
                     join(&self.log, &self.control, true, self.durability, self.room, &mut state.recovery)?;
@@ -276,23 +274,15 @@ impl CheckedWriter {
         Ok(Some(lock))
     }
 
-    /// Goes on behind what others have appended to the same segment; one who died may have left half a commit.
-    fn catch_up(&self, state: &mut State) -> Result<()> {
-        let active = &mut state.active;
-        let (end, size) = (active.index.end, active.data.size()?);
-        let mut walk = active.walk(&self.log, Extent { settled: true, ..Extent::of_size(size, false) });
-        walk.resume(end, active.index.last_marker);
-        let Walked { index: seen, ending, .. } = walk_through(&mut walk, &self.log, active.id)?;
+    /// Goes on behind what others have appended to the same segment; false if it is not fit for that.
+    fn catch_up(&self, state: &mut State, now: &Control) -> Result<bool> {
+        let end = state.active.index.end;
+        let Some(seen) = state.active.walk_on(&self.log, now)? else { return Ok(false) };
         if seen.end > end {
             // Its notes begin where ours end.
-            active.index.absorb(&seen, end);
+            state.active.index.absorb(&seen, end);
         }
-        active.size = size;
-        if matches!(ending, Ending::Torn { .. }) {
-            active.data.truncate(active.index.end)?;
-            active.size = active.index.end;
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the other processes how far the log is written.
@@ -303,7 +293,15 @@ impl CheckedWriter {
         }
         state.control.written = state.active.mark();
         state.control.pid = std::process::id();
-        self.control.write(&state.control)
+        self.say(state)
+    }
+
+    /// Says in the control file what others go by. The record is written: "no space" would say that nothing of it is.
+    fn say(&self, state: &mut State) -> Result<()> {
+        self.control.write(&state.control).map_err(|error| {
+            state.failed = true;
+            error.of_kind(ErrorKind::Io)
+        })
     }
 
     /// Goes on in the next segment if this one is full.
@@ -330,7 +328,7 @@ impl CheckedWriter {
         state.active = made;
         state.control.durable = state.active.mark();
         state.control.written = state.active.mark();
-        self.control.write(&state.control)?;
+        self.say(state)?;
         self.group.reached(state.control.durable);
         self.log.metrics().rotated();
         Ok(())
@@ -387,7 +385,7 @@ impl CheckedWriter {
         let (data, mark) = {
             let mut state = self.state()?;
             state.control.syncing = true;
-            self.control.write(&state.control)?;
+            self.say(&mut state)?;
             (Arc::clone(&state.active.data), state.active.mark())
         };
         let outcome = sync_data(&data);
@@ -405,7 +403,7 @@ impl CheckedWriter {
         }
         state.control.syncing = true;
         state.control.pid = std::process::id();
-        self.control.write(&state.control)?;
+        self.say(&mut state)?;
         let outcome = sync_data(&state.active.data);
         self.synced(&mut state, mark, outcome)
     }
@@ -418,7 +416,7 @@ impl CheckedWriter {
         }
         self.log.metrics().synced(1);
         state.control.durable = state.control.durable.max(mark);
-        self.control.write(&state.control)?;
+        self.say(state)?;
         Ok(mark)
     }
 }
@@ -455,49 +453,44 @@ fn join(
     recovery: &mut Recovery,
 ) -> Result<(Active, Control)> {
     let before = control.read()?;
+    let eager = !durability.is_synced();
     let live = before.filter(|now| shared && log.is_of_now(now) && now.shared && !now.is_doubted());
-    let now = match live {
-        Some(now) => now,
-        None => {
-            let mut taken = take_over(log, before.as_ref(), room, recovery)?;
-            taken.data.sync()?;
-            // Records that were torn off are gone, and so is what a sound end had behind it: this is where the log is.
-            taken.size = taken.data.size()?;
-            let mark = taken.mark();
-            let now = Control {
-                boot: log.boot(),
-                term: before.map_or(1, |before| before.term.wrapping_add(1)),
-                pid: std::process::id(),
-                written: mark,
-                durable: mark,
-                shared,
-                eager: !durability.is_synced(),
-                syncing: false,
-                poisoned: false,
-                clean: false,
-            };
-            control.write(&now)?;
-            log.saw(taken.id);
-            return Ok((taken, now));
-        }
+    if let Some(now) = live
+        && let Some(active) = take_part(log, &now)?
+    {
+        let now = Control { eager: now.eager || eager, clean: false, ..now };
+        control.write(&now)?;
+        return Ok((active, now));
+    }
+
+    let mut taken = take_over(log, before.as_ref(), room, recovery)?;
+    taken.data.sync()?;
+    taken.size = taken.data.size()?;
+    let mark = taken.mark();
+    let now = Control {
+        boot: log.boot(),
+        term: before.map_or(1, |before| before.term.wrapping_add(1)),
+        pid: std::process::id(),
+        written: mark,
+        durable: mark,
+        shared,
+        eager,
+        syncing: false,
+        poisoned: false,
+        clean: false,
     };
-    let eager = now.eager || !durability.is_synced();
-    let now = Control { eager, clean: false, ..now };
     control.write(&now)?;
+    log.saw(taken.id);
+    Ok((taken, now))
+}
+
+/// Opens the segment that others write to; `None` if it is not fit to go on in.
+fn take_part(log: &Shared, now: &Control) -> Result<Option<Active>> {
     let mut active = Active::reopen(log, now.written.segment)?;
-    let size = active.data.size()?;
-    let mut walk = active.walk(log, Extent { settled: true, ..Extent::of_size(size, false) });
-    let Walked { index, damaged, ending, .. } = walk_through(&mut walk, log, active.id)?;
-    if damaged {
-        recovery.damaged = Some(active.id);
-    }
+    let walked = active.walk_on(log, now)?;
+    let Some(index) = walked else { return Ok(None) };
     active.index = index;
-    active.size = size;
-    if matches!(ending, Ending::Torn { .. }) {
-        active.data.truncate(active.index.end)?;
-        active.size = active.index.end;
-    }
-    Ok((active, now))
+    Ok(Some(active))
 }
 
 impl Active {
@@ -509,10 +502,36 @@ impl Active {
         Ok(Active::new(id, data, index, 0))
     }
 
-    fn walk(&self, log: &Shared, extent: Extent) -> CheckedWalk<SegmentSource> {
+    /// Walks on from this segment's end as far as others have written, and cuts off the half of a commit that one who died
+    /// has left. `None` if the segment is damaged, or closed by somebody who could not say that there is another one.
+    fn walk_on(&mut self, log: &Shared, now: &Control) -> Result<Option<Index>> {
+        let size = self.data.size()?;
+        // What the control file says was written is there, whole: the machine has not been down since.
+        let written = Some(now.written).filter(|written| written.segment == self.id).unwrap_or_default();
+        let extent = Extent {
+            end: size.max(written.end),
+            sealed: false,
+            proven: written.end,
+            proven_marker: written.marker,
+            last: None,
+            settled: true,
+        };
         let source =
             SegmentSource::new(log.disk(), Arc::clone(&self.data), log.index_path(self.id), log.codec());
-        CheckedWalk::new(source, log.identity(), self.id.0, extent)
+        let mut walk = CheckedWalk::new(source, log.identity(), self.id.0, extent);
+        if self.index.last_marker > 0 {
+            walk.resume(self.index.end, self.index.last_marker);
+        }
+        let Walked { index, damaged, ending, .. } = walk_through(&mut walk, log, self.id)?;
+        if damaged || walk.is_closed() {
+            return Ok(None);
+        }
+        self.size = size;
+        if matches!(ending, Ending::Torn { .. }) {
+            self.data.truncate(index.end)?;
+            self.size = index.end;
+        }
+        Ok(Some(index))
     }
 }
 
