@@ -728,16 +728,7 @@ impl Watchman {
 
     fn inspect(&self, log: &Log) {
         let seen = inspect::inspect(log).unwrap();
-        let bad = |finding: &&inspect::Finding| {
-            let expected = match finding.kind {
-                // A cache that is never synced.
-                inspect::FindingKind::Index => true,
-                // It had read what the power cut took.
-                inspect::FindingKind::Checkpoint => self.eager,
-                _ => false,
-            };
-            finding.is_damage() && !expected
-        };
+        let bad = |finding: &&inspect::Finding| finding.is_damage();
         let bad: Vec<_> = seen.findings.iter().filter(bad).collect();
         assert!(bad.is_empty(), "a power cut is no damage: {bad:?}");
     }

@@ -664,7 +664,7 @@ fn flipped(disk: &SimDisk, sample: &Sample, (name, at): (&str, usize), part: Opt
         // It is made anew by the next writer.
         assert!(seen.findings.iter().any(|finding| finding.kind == FindingKind::Control), "{what}");
     } else if noticed {
-        let at_all = seen.problems().any(|finding| finding.file == name);
+        let at_all = seen.findings.iter().any(|finding| finding.file == name);
         assert!(at_all, "{what}: {part:?} is not noticed: {:?}", seen.findings);
     }
     assert_eq!(seen.messages, got.records.len() as u64, "{what}");

@@ -82,6 +82,7 @@ pub(crate) fn print_finding(
         FindingKind::Checkpoint => ("CHECKPOINT", Tone::Mendable),
         FindingKind::PreCommit => ("PRE_COMMIT", Tone::Mendable),
         FindingKind::Repaired => ("REPAIRED", Tone::Dim),
+        FindingKind::Leftover => ("LEFTOVER", Tone::Dim),
         FindingKind::Control => ("CONTROL", Tone::Dim),
         FindingKind::Stray => ("STRAY", Tone::Dim),
         FindingKind::Owner => ("OWNER", Tone::Dim),

@@ -22,13 +22,16 @@ pub struct File {
     failed: AtomicBool,
     // Keeps the threads that share this handle apart; the file's lock keeps everybody else out.
     gate: Mutex<()>,
+    // Of two syncs at once the kernel tells one that it has failed, and the other that all is well.
+    syncing: Mutex<()>,
 }
 
 impl File {
     /// Opens a file. Nothing is synced: a new name is durable after [`Disk::sync_dir`].
     pub fn open(disk: &dyn Disk, path: &Path, how: Open) -> Result<File> {
         let raw = retry(|| disk.open(path, how)).map_err(|e| Error::io("open it", path, e))?;
-        Ok(File { raw, path: path.to_path_buf(), failed: AtomicBool::new(false), gate: Mutex::new(()) })
+        let path = path.to_path_buf();
+        Ok(File { raw, path, failed: AtomicBool::new(false), gate: Mutex::new(()), syncing: Mutex::new(()) })
     }
 
     /// As [`File::open`], but `None` where there is no such file.
@@ -144,6 +147,7 @@ impl File {
 
     /// Makes what was written durable (fdatasync): on disk when it returns.
     pub fn sync(&self) -> Result<()> {
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.alive()?;
         retry(|| self.raw.sync()).map_err(|e| {
             self.failed.store(true, Ordering::Release);

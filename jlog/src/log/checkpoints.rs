@@ -358,6 +358,8 @@ fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<
     let wanted = earliest_wanted(log, &listing)?;
     let active = log.active()?;
     let mut limits = Limits { read: wanted.unwrap_or_default().min(active), dropped: SegmentId(0) };
+    // Where a removal has failed, what it left goes first: a segment that is gone before an older one is a hole.
+    let from = SegmentId(0);
     // A policy looks at the whole log, not at what one checkpoint has left behind.
     let (from, to) = if kept { (SegmentId(0), SegmentId(u32::MAX)) } else { (from, to) };
     if kept && keep == Keep::AsRetentionSays {

@@ -60,6 +60,10 @@ pub enum FindingKind {
     PreCommit,
     /// Damage that a repair has mended; readers are told how many messages are lost. Not a problem any more.
     Repaired,
+    /// What a crash leaves where nothing promised was lost: a slot torn while another one is sound, an index that was not
+    /// on the disk yet, a checkpoint on a record of an unsynced log that a power cut took. Not a problem: the next write,
+    /// or the next writer, settles it.
+    Leftover,
     /// The control file of a checksummed log cannot be read. The next writer makes it anew: not a problem.
     Control,
     /// A file that is not a log's. Not a problem.
@@ -79,6 +83,7 @@ impl fmt::Display for FindingKind {
             FindingKind::Checkpoint => "checkpoint",
             FindingKind::PreCommit => "pre_commit",
             FindingKind::Repaired => "repaired",
+            FindingKind::Leftover => "leftover",
             FindingKind::Control => "control",
             FindingKind::Stray => "stray",
             FindingKind::Owner => "owner",
@@ -124,11 +129,15 @@ impl Finding {
         }
     }
 
-    /// Whether something is wrong: all but what was repaired, strays, owners, and the control file.
+    /// Whether something is wrong: all but what was repaired or a crash has left, the control file, strays, and owners.
     pub fn is_problem(&self) -> bool {
         !matches!(
             self.kind,
-            FindingKind::Repaired | FindingKind::Control | FindingKind::Stray | FindingKind::Owner
+            FindingKind::Repaired
+                | FindingKind::Leftover
+                | FindingKind::Control
+                | FindingKind::Stray
+                | FindingKind::Owner
         )
     }
 
@@ -502,13 +511,15 @@ impl<'a> Survey<'a> {
         let last = listing.last_segment();
         let path = self.log.dir().join(METASTORE);
         let len = self.log.disk().info(&path, false).map_or(0, |info| info.len);
+        let half = half_sound(self.log).filter(|_| self.log.metastore_problem().is_none());
+        let kind = if half.is_some() { FindingKind::Leftover } else { FindingKind::Metastore };
         let mut found = |detail: String| {
-            let finding = Finding::new(FindingKind::Metastore, METASTORE, detail);
+            let finding = Finding::new(kind, METASTORE, detail);
             self.findings.push(Finding { to: len, ..finding });
         };
         if let Some(problem) = self.log.metastore_problem() {
             found(problem.to_owned());
-        } else if let Some(half) = half_sound(self.log) {
+        } else if let Some(half) = half {
             found(half);
         } else if self.log.checked().is_some() {
             // Nothing in it says which segment is active.
@@ -601,7 +612,10 @@ impl<'a> Survey<'a> {
         }
         let (details, wrong) = index.finish(self.log, id, &walk, report.sound)?;
         if matches!(details.state, IndexState::Stale | IndexState::Damaged) {
-            let finding = Finding::new(FindingKind::Index, format!("{id}.idx"), wrong);
+            // Of a checksummed log it is never synced: a crash leaves what it leaves.
+            let cache = self.log.checked().is_some();
+            let kind = if cache { FindingKind::Leftover } else { FindingKind::Index };
+            let finding = Finding::new(kind, format!("{id}.idx"), wrong);
             let to = self.log.disk().info(&self.log.index_path(id), false).map_or(0, |info| info.len);
             self.findings.push(Finding { segment: Some(id), to, ..finding });
         }
@@ -731,28 +745,40 @@ impl<'a> Survey<'a> {
         for name in &listing.subscribers {
             let path = checkpoint_path(self.log.dir(), name);
             let file = name.file_name().to_string_lossy().into_owned();
-            let mut found = |len: u64, detail: String| {
-                let finding = Finding::new(FindingKind::Checkpoint, file.clone(), detail);
+            let mut found = |kind: FindingKind, len: u64, detail: String| {
+                let finding = Finding::new(kind, file.clone(), detail);
                 self.findings.push(Finding { to: len, ..finding });
             };
             match checkpoints::read(self.log, &path)? {
                 Stored::Nobody => {}
                 Stored::Short(len) => {
-                    found(len, format!("subscriber \"{name}\": {}", checkpoints::unreadable(self.log, len)));
+                    found(
+                        FindingKind::Checkpoint,
+                        len,
+                        format!("subscriber \"{name}\": {}", checkpoints::unreadable(self.log, len)),
+                    );
                 }
                 Stored::At(id, len) => {
                     let right = checkpoints::file_len(self.log);
                     if len != right {
                         let what =
                             format!("subscriber \"{name}\": it has {len} bytes, a checkpoint has {right}");
-                        found(len, what);
+                        found(FindingKind::Checkpoint, len, what);
                     } else if has_unsound_slot(self.log, &path)? {
-                        let what = "one of its slots is damaged; what it held may have been newer";
-                        found(len, format!("subscriber \"{name}\": {what}"));
+                        let what = "one of its slots is damaged or torn; what it held may have been newer";
+                        let what = format!("subscriber \"{name}\": {what}");
+                        found(FindingKind::Leftover, len, what);
                     }
                     let dropped = id.segment < self.log.dropped_before();
-                    if let Some(why) = misplaced(id, &self.segments, self.active).filter(|_| !dropped) {
-                        found(len, format!("subscriber \"{name}\" at {id}: {why}"));
+                    let taken = id.segment == self.active
+                        && self.log.checked().is_some()
+                        && !self.log.settings().durability.is_synced();
+                    let why = misplaced(id, &self.segments, self.active);
+                    if let Some(why) = why.clone().filter(|_| taken) {
+                        let what = format!("subscriber \"{name}\" at {id}: {why}, which was not on the disk");
+                        found(FindingKind::Leftover, len, what);
+                    } else if let Some(why) = why.filter(|_| !dropped) {
+                        found(FindingKind::Checkpoint, len, format!("subscriber \"{name}\" at {id}: {why}"));
                     }
                 }
             }
@@ -815,8 +841,8 @@ impl<'a> Survey<'a> {
                 self.findings.push(Finding::new(FindingKind::Stray, name, detail));
             }
         }
-        if listing.control && !classic && matches!(self.log.control(), Ok(None)) {
-            let detail = "it cannot be read; the next writer makes it anew";
+        if listing.control && !classic && !self.log.is_control_whole() {
+            let detail = "it, or one of its slots, cannot be read; the next writer makes it anew";
             self.findings.push(Finding::new(FindingKind::Control, CONTROL, detail));
         }
         for name in &listing.strays {

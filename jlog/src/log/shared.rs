@@ -349,6 +349,10 @@ impl Shared {
         self.checked().map_or(Ok(None), |checked| checked.control(&*self.disk, &self.dir))
     }
 
+    pub(crate) fn is_control_whole(&self) -> bool {
+        self.checked().is_none_or(|checked| checked.is_control_whole(&*self.disk, &self.dir))
+    }
+
     /// What is wrong with the metastore, if anything is.
     pub(crate) fn metastore_problem(&self) -> Option<&str> {
         self.problem.as_deref()

@@ -51,7 +51,8 @@ pub(crate) fn make(
     let target = data_path(dir, SegmentId(header.segment));
     disk.rename(&path, &target).map_err(|e| Error::io("give the new segment its name", &target, e))?;
     if !crate::planted("missing_directory_sync") {
-        sync_names(disk, dir)?;
+        // It is there from now on, so this is no "try again when there is space".
+        sync_names(disk, dir).map_err(|error| error.of_kind(ErrorKind::Io))?;
     }
     drop(file);
     // Under its own name, so that errors tell of it.

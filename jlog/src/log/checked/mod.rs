@@ -53,6 +53,12 @@ impl Checked {
         self.control_file(disk, dir)?.map_or(Ok(None), |file| control::read(&file, self.log))
     }
 
+    /// Whether the control file, if there is one, is sound.
+    pub(crate) fn is_control_whole(&self, disk: &dyn Disk, dir: &Path) -> bool {
+        let file = self.control_file(disk, dir).ok().flatten();
+        file.is_none_or(|file| control::is_whole(&file).unwrap_or(false))
+    }
+
     /// The process that owns the log now, and keeps other writers out.
     pub(crate) fn owner(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<u32>> {
         let Some(file) = self.control_file(disk, dir)? else { return Ok(None) };

@@ -11,6 +11,7 @@ use super::writer::Active;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{File, Open};
+use crate::log::checkpoints;
 use crate::log::kept;
 use crate::log::shared::Shared;
 use crate::log::writer::{Recovery, data_mode};
@@ -118,6 +119,8 @@ pub(crate) fn take_over(
     room: bool,
     recovery: &mut Recovery,
 ) -> Result<Active> {
+    // Whoever made the last segment may have died before its name was on the disk; it is appended to from now on.
+    checkpoints::sync_names(log)?;
     let listing = log.listing()?;
     let reach = Reach::of(log, control)?;
     let Some(last) = listing.last_segment() else {
@@ -128,10 +131,11 @@ pub(crate) fn take_over(
     };
     // After a boot the kernel remembers nothing that could be doubted.
     let doubted = control.is_some_and(|control| log.is_of_now(control) && control.is_doubted());
-    let data = Arc::new(open_settled(log, last, recovery)?);
+    let (data, lost) = open_settled(log, last)?;
+    let data = Arc::new(data);
     let survey = Survey::of(log, last, &data, control, reach)?;
 
-    let seen = Seen { doubted, ..survey.seen };
+    let seen = Seen { doubted: doubted || lost, ..survey.seen };
     let decision = decide(seen);
     if seen.damaged || seen.header == HeaderSeen::Unusable {
         recovery.damaged = Some(last);
@@ -194,21 +198,23 @@ pub(crate) fn make_segment(log: &Shared, header: SegmentHeader, room: bool) -> R
 }
 
 /// Opens the last segment, and makes the kernel show what the disk has of it: after a failed sync, which may have been
-/// another process's, these differ.
-fn open_settled(log: &Shared, id: SegmentId, recovery: &mut Recovery) -> Result<File> {
+/// another process's, these differ. Also tells whether this very sync has failed.
+fn open_settled(log: &Shared, id: SegmentId) -> Result<(File, bool)> {
     let path = log.data_path(id);
-    let file = File::open(&**log.disk(), &path, Open::ReadWrite)?;
+    let open = || File::open(&**log.disk(), &path, Open::ReadWrite);
+    let file = open()?;
     let mut header = [0; SEGMENT_HEADER];
     let got = file.pread_up_to(&mut header, 0)?;
     if let Some(why) = SegmentHeader::unwritable(&header[..got]) {
         return Err(Error::new(ErrorKind::Unsupported, "write to the segment", why).at(&path));
     }
     match file.drop_cache() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((file, false)),
         Err(error) if error.kind() == ErrorKind::Io => {
-            // What can be read now is what the disk has, or an error; the segment is not written to any more.
-            recovery.damaged = Some(id);
-            File::open(&**log.disk(), &path, Open::ReadWrite)
+            // What nobody had synced is lost, and still in memory: it must not be taken for what the disk has.
+            let file = open()?;
+            file.drop_cache()?;
+            Ok((file, true))
         }
         Err(error) => Err(error),
     }

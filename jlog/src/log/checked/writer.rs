@@ -67,11 +67,13 @@ pub(crate) struct Active {
     pub(crate) index: Index,
     /// How many bytes its file has.
     size: u64,
+    /// It ends with the commit that closes it: nothing is appended to it any more.
+    closed: bool,
 }
 
 impl Active {
     pub(crate) fn new(id: SegmentId, data: Arc<File>, index: Index, size: u64) -> Active {
-        Active { id, data, place: Place::new(index.header.log, id.0), index, size }
+        Active { id, data, place: Place::new(index.header.log, id.0), index, size, closed: false }
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -313,6 +315,7 @@ impl CheckedWriter {
         // It has to stand before the segment that lies behind it is there; what it says is said by that one as well.
         self.settle(state, |state| {
             state.active.close(durable)?;
+            state.active.closed = true;
             state.active.data.sync()
         })?;
         let next = self.log.next_segment(state.active.id)?;
@@ -537,7 +540,7 @@ impl Active {
 
 impl State {
     fn is_full(&self) -> bool {
-        self.active.index.end >= u64::from(self.settings.segment_size)
+        self.active.closed || self.active.index.end >= u64::from(self.settings.segment_size)
     }
 
     fn append(&mut self, log: &Shared, message: &[u8], time: Timestamp, durable: u64) -> Result<RecordId> {
@@ -641,10 +644,10 @@ impl State {
             return Err(Error::new(ErrorKind::TooLarge, "append a record", what).at(active.data.path()));
         };
         if let Err(error) = put(&active.data, at) {
-            // Nothing of it may stay. Where that cannot be had either, this writer is at its end.
-            if error.kind() != ErrorKind::NoSpace || active.data.truncate(at).is_err() {
-                self.failed = true;
-            }
+            // Nothing of it may stay. Where that cannot be had either, this writer is at its end, and says so.
+            let clear = error.kind() == ErrorKind::NoSpace && active.data.truncate(at).is_ok();
+            self.failed |= !clear;
+            let error = if clear { error } else { error.of_kind(ErrorKind::Io) };
             self.active.size = at;
             return Err(error);
         }
