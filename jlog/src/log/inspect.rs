@@ -371,7 +371,9 @@ enum IndexWatch {
 impl IndexWatch {
     fn open(log: &Shared, id: SegmentId) -> Result<IndexWatch> {
         if log.checked().is_some() {
-            return Ok(IndexWatch::Checked(log.header(id)?.map(Index::new)));
+            // Of a segment by itself it is not known whether it is finished, and so not what its index should be.
+            let header = if log.is_lone() { None } else { log.header(id)? };
+            return Ok(IndexWatch::Checked(header.map(Index::new)));
         }
         Ok(IndexWatch::Classic(IndexCheck::open(&**log.disk(), &log.index_path(id), log.codec())?))
     }
@@ -742,6 +744,7 @@ impl<'a> Survey<'a> {
 
     fn checkpoints(&mut self, listing: &Listing) -> Result<()> {
         self.active_missing(listing)?;
+        let mut unread = None;
         for name in &listing.subscribers {
             let path = checkpoint_path(self.log.dir(), name);
             let file = name.file_name().to_string_lossy().into_owned();
@@ -774,7 +777,11 @@ impl<'a> Survey<'a> {
                         && self.log.checked().is_some()
                         && !self.log.settings().durability.is_synced();
                     let why = misplaced(id, &self.segments, self.active);
-                    if let Some(why) = why.clone().filter(|_| taken) {
+                    let first = self.segments.first().map(|segment| segment.id);
+                    if why.is_some() && !dropped && self.log.checked().is_some() && Some(id.segment) < first {
+                        // It keeps what it has not read: so that was not removed because all had read it.
+                        unread = Some(unread.map_or(id.segment, |before: SegmentId| before.min(id.segment)));
+                    } else if let Some(why) = why.clone().filter(|_| taken) {
                         let what = format!("subscriber \"{name}\" at {id}: {why}, which was not on the disk");
                         found(FindingKind::Leftover, len, what);
                     } else if let Some(why) = why.filter(|_| !dropped) {
@@ -782,6 +789,16 @@ impl<'a> Survey<'a> {
                     }
                 }
             }
+        }
+        if let (Some(before), Some(first)) = (unread, self.segments.first().map(|segment| segment.id)) {
+            let through = SegmentId(first.0 - 1);
+            let detail = if before == through {
+                format!("segment {before} is missing, and not all subscribers had read it")
+            } else {
+                format!("segments {before} to {through} are missing, and not all subscribers had read them")
+            };
+            let finding = Finding::new(FindingKind::Missing, before.to_string(), detail);
+            self.findings.push(Finding { segment: Some(before), ..finding });
         }
         Ok(())
     }

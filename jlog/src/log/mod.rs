@@ -312,7 +312,14 @@ impl Log {
         let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
         let id = SegmentId::from_file_name(name).unwrap_or_default();
         let detected = detect::detect_segment(&*disk, &path, id, order)?;
-        Ok(Log { shared: Arc::new(Shared::lone(disk, &path, id, detected)) })
+        let shared = Shared::lone(disk, &path, id, detected);
+        // A checksummed segment says itself which one it is, whatever its file is called.
+        let said = shared.checked().map_or(Ok(None), |_| shared.header(id))?.map(|header| header.segment);
+        let shared = match said {
+            Some(said) if said != id.0 => shared.called(SegmentId(said)),
+            _ => shared,
+        };
+        Ok(Log { shared: Arc::new(shared) })
     }
 
     /// The directory.

@@ -88,6 +88,12 @@ impl Shared {
         Shared { lone: Some((id, file.to_path_buf())), ..Shared::of(disk, dir, detected, id) }
     }
 
+    /// The same segment by itself, under another number.
+    pub(crate) fn called(self, id: SegmentId) -> Shared {
+        let lone = self.lone.map(|(_, path)| (id, path));
+        Shared { lone, floor: AtomicU32::new(id.0), ..self }
+    }
+
     pub(crate) fn is_lone(&self) -> bool {
         self.lone.is_some()
     }

@@ -178,6 +178,7 @@ impl Planner<'_> {
             }
             HoleKind::Bytes | HoleKind::Payload => {
                 let what = match hole.lost {
+                    Some(1) => "note that 1 message is lost here".to_owned(),
                     Some(lost) => format!("note that {lost} messages are lost here"),
                     None => return Ok(()),
                 };
@@ -225,7 +226,7 @@ impl Planner<'_> {
             from: 0,
             to: segment.file_bytes,
             what: "another segment's file".to_owned(),
-            deed: format!("put a note of {lost} lost messages in its place"),
+            deed: note_of(lost),
             lost: Some(u64::from(lost)),
             safe: false,
             moves_ids_after: None,
@@ -238,8 +239,9 @@ impl Planner<'_> {
     /// A missing segment: a note of what is lost, where it is known how much that is.
     fn missing(&mut self, finding: &Finding, mended: &mut BTreeMap<SegmentId, Mended>) -> Result<()> {
         let Some(first) = finding.segment else { return Ok(()) };
-        let last = self.seen.segments.iter().map(|segment| segment.id).find(|id| *id > first);
-        let Some(next) = last else { return Ok(()) };
+        let there = self.seen.segments.iter().map(|segment| segment.id).find(|id| *id > first);
+        // The last one may be missing too; then what is known of it is what the control file says.
+        let Some(next) = there.or(first.next()) else { return Ok(()) };
         for id in (first.0..next.0).map(SegmentId) {
             let Some((bytes, lost)) = self.stand_in(id)? else { continue };
             if !self.wants(Part::Data, Some(id), false) {
@@ -251,7 +253,7 @@ impl Planner<'_> {
                 from: 0,
                 to: 0,
                 what: "the segment is missing".to_owned(),
-                deed: format!("put a note of {lost} lost messages in its place"),
+                deed: note_of(lost),
                 lost: Some(u64::from(lost)),
                 safe: false,
                 moves_ids_after: None,
@@ -264,16 +266,22 @@ impl Planner<'_> {
 
     /// A whole segment that says no more than how many records are lost with it, and that number.
     fn stand_in(&self, id: SegmentId) -> Result<Option<(Vec<u8>, u32)>> {
-        let Some(next) = id.next().map_or(Ok(None), |next| self.known_header(next))? else { return Ok(None) };
-        if next.previous_end < SEGMENT_HEADER as u64 {
+        let next = id.next().map_or(Ok(None), |next| self.known_header(next))?;
+        let durable = self.log.control()?.map(|control| control.durable);
+        let durable = durable.filter(|durable| durable.segment == id);
+        let (end, lost) = match (next, durable) {
+            (Some(next), _) => (next.previous_end, next.previous_marker),
+            (None, Some(durable)) => (durable.end, durable.marker),
+            (None, None) => return Ok(None),
+        };
+        if end < SEGMENT_HEADER as u64 {
             return Ok(None);
         }
-        let lost = next.previous_marker;
         let Some(header) = self.rebuilt_header(id)? else { return Ok(None) };
         let mut bytes = header.encode().to_vec();
         let whole = Hole {
             from: SEGMENT_HEADER as u64,
-            to: next.previous_end,
+            to: end,
             lost: Some(lost),
             after: 0,
             starts_with_header: false,
@@ -395,7 +403,10 @@ impl Planner<'_> {
     }
 
     fn checked_metastore(&mut self) {
-        let problem = self.seen.findings.iter().find(|finding| finding.kind == FindingKind::Metastore);
+        let problem = self.seen.findings.iter().find(|finding| {
+            finding.kind == FindingKind::Metastore
+                || finding.kind == FindingKind::Leftover && finding.file == METASTORE
+        });
         let Some(finding) = problem.filter(|_| self.wants(Part::Metastore, None, true)) else { return };
         let mut settings = self.log.settings().clone();
         settings.generation = settings.generation.saturating_add(1 << 32);
@@ -498,4 +509,9 @@ pub(super) fn mended(finding: &Finding, made: &BTreeSet<String>) -> bool {
         (FindingKind::Missing, Some(id)) => made.contains(&id.to_string()),
         _ => false,
     }
+}
+
+fn note_of(lost: u32) -> String {
+    let messages = if lost == 1 { "message" } else { "messages" };
+    format!("put a note of {lost} lost {messages} in its place")
 }
