@@ -349,8 +349,13 @@ impl Planner<'_> {
     fn checked_indexes(&mut self, mended: &BTreeMap<SegmentId, Mended>) -> Result<()> {
         // Where records were lost, entries may point to what is none any more. That goes with the data.
         for (id, mended) in mended {
+            let there = self.seen.segments.iter().any(|segment| segment.id == *id);
             if let Some(index) = self.index_of_mended(*id, mended)? {
                 self.index_step(*id, "index of a mended segment".to_owned(), index.encode());
+            } else if !there && self.size_of(&format!("{id}.idx")) > 0 && self.log.read_index(*id)?.is_none()
+            {
+                // Of a segment that was missing, and whose index says nothing either.
+                self.index_step(*id, "index of a missing segment".to_owned(), Vec::new());
             }
         }
         for segment in &self.seen.segments {

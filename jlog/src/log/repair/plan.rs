@@ -430,7 +430,7 @@ impl Planner<'_> {
         self.log.disk().info(&self.log.dir().join(file), false).is_ok()
     }
 
-    fn size_of(&self, file: &str) -> u64 {
+    pub(super) fn size_of(&self, file: &str) -> u64 {
         self.log.disk().info(&self.log.dir().join(file), false).map_or(0, |info| info.len)
     }
 }
