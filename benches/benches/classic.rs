@@ -1,10 +1,10 @@
-//! Appending to and reading from classic logs, beside raw controls. CPU time.
+//! Appending to and reading from logs of both formats, beside raw controls. CPU time.
 
 use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use jlog_benches::{APPENDS, READS, log_to_read};
+use jlog_benches::{APPENDS, CHECKED_READS, CLASSIC_READS, Shape, log_to_read};
 
 /// As many samples as show whether two ways differ; criterion's default takes ten times as long.
 fn small(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>) {
@@ -28,19 +28,22 @@ fn append(c: &mut Criterion) {
 }
 
 fn read(c: &mut Criterion) {
-    for size in [100, 1024, 16 * 1024] {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let count = ((32 << 20) / size) as u64;
-        let log = dir.path().join("log");
-        log_to_read(&log, count, size).expect("the bench's own log");
+    let shapes = [("classic", Shape::Classic, CLASSIC_READS), ("checksummed", Shape::Single, CHECKED_READS)];
+    for (format, shape, ways) in shapes {
+        for size in [100, 1024, 16 * 1024] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let count = ((32 << 20) / size) as u64;
+            let log = dir.path().join("log");
+            log_to_read(&log, count, size, shape).expect("the bench's own log");
 
-        let mut group = c.benchmark_group(format!("read a log of {count} messages of {size} B"));
-        small(&mut group);
-        group.throughput(Throughput::Elements(count));
-        for (name, way) in READS {
-            group.bench_function(*name, |b| b.iter_custom(|times| repeat(&log, count, times, *way)));
+            let mut group = c.benchmark_group(format!("read a {format} log of {count} messages of {size} B"));
+            small(&mut group);
+            group.throughput(Throughput::Elements(count));
+            for (name, way) in ways {
+                group.bench_function(*name, |b| b.iter_custom(|times| repeat(&log, count, times, *way)));
+            }
+            group.finish();
         }
-        group.finish();
     }
 }
 

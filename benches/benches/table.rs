@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use jlog::WriterOptions;
-use jlog_benches::{APPENDS, Outcome, READS, log_to_read, system_calls};
+use jlog::{CreateOptions, Durability, WriterOptions};
+use jlog_benches::{
+    APPENDS, CHECKED_READS, CLASSIC_READS, Outcome, Shape, log_to_read, median, system_calls,
+};
 
 const SIZES: [usize; 3] = [100, 1024, 16 * 1024];
 
@@ -30,32 +32,43 @@ fn main() -> Outcome<()> {
         println!();
     }
 
-    header("read");
-    let logs = SIZES.map(|size| dir.path().join(format!("log-{size}")));
-    for (log, size) in logs.iter().zip(SIZES) {
-        log_to_read(log, count(size, bytes / 4), size)?;
+    let logs = [
+        ("read: classic", Shape::Classic, CLASSIC_READS),
+        ("read: checksummed, appended one by one", Shape::Single, CHECKED_READS),
+        ("read: checksummed, appended in batches of 64 KiB", Shape::Batches, CHECKED_READS),
+    ];
+    for (name, shape, ways) in logs {
+        header(name);
+        let place = tempfile::tempdir_in(dir.path())?;
+        let logs = SIZES.map(|size| place.path().join(size.to_string()));
+        for (log, size) in logs.iter().zip(SIZES) {
+            log_to_read(log, count(size, bytes / 4), size, shape)?;
+        }
+        let ways: Vec<_> = ways.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
+        rows(&ways, rounds, |way, size| {
+            let count = count(size, bytes / 4);
+            Ok((way(&place.path().join(size.to_string()), count)?, count))
+        })?;
+        println!();
     }
-    let ways: Vec<_> = READS.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
-    rows(&ways, rounds, |way, size| {
-        let count = count(size, bytes / 4);
-        let place = SIZES.iter().position(|s| *s == size).unwrap_or_default();
-        Ok((way(&logs[place], count)?, count))
-    })?;
 
-    println!(
-        "\nsystem calls a message, 1 KiB messages (syncs among them: one segment, one directory, one metastore each 4 MiB)\n"
-    );
     let messages = 16 * 1024;
-    for (name, options) in [
-        ("exclusive", WriterOptions::new().exclusive(true)),
-        ("shared", WriterOptions::new()),
-        ("exclusive, 1 MiB pre_commit", WriterOptions::new().buffer(1 << 20)),
+    println!(
+        "system calls a message, {messages} messages of 1 KiB, segments of 4 MiB, acknowledged: process\n"
+    );
+    println!("| way | calls a message | syncs |\n|---|---|---|");
+    let (classic, owner) = (CreateOptions::classic(), WriterOptions::new().exclusive(true));
+    let checksummed = CreateOptions::new().durability(Durability::Process);
+    let shared = WriterOptions::new().exclusive(false);
+    for (name, format, options) in [
+        ("checksummed, owner", &checksummed, &owner),
+        ("checksummed, shared", &checksummed, &shared),
+        ("classic, exclusive", &classic, &owner),
+        ("classic, shared", &classic, &shared),
+        ("classic, exclusive, 1 MiB pre_commit", &classic, &WriterOptions::new().buffer(1 << 20)),
     ] {
-        let (calls, syncs) = system_calls(dir.path(), messages, 1024, &options)?;
-        println!(
-            "| {name} | {:.3} | {syncs} syncs for {messages} messages |",
-            calls as f64 / messages as f64
-        );
+        let (calls, syncs) = system_calls(dir.path(), messages, 1024, format, options)?;
+        println!("| {name} | {:.3} | {syncs} |", calls as f64 / messages as f64);
     }
     Ok(())
 }
@@ -89,9 +102,4 @@ fn rows<W: Copy>(
         println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -47,20 +47,21 @@ impl Planner<'_> {
                 Stored::Short(len) => (None, len),
                 Stored::Nobody => continue,
             };
+            let right_length = len == checkpoints::file_len(self.log);
+            let whole = right_length && !has_unsound_slot(self.log, &path)?;
             let (to, what) = match now {
                 None => (self.lost_place(None)?, "unreadable checkpoint"),
                 Some(id) if misplaced(id, &self.seen.segments, self.seen.active).is_some() => {
                     // Its segment's records may come back as a note of what is lost: the place stays.
                     // Or they were dropped by a policy, and its reader is to be told.
-                    if self.will_be_made(id.segment) || id.segment < self.log.dropped_before() {
-                        continue;
+                    match self.will_be_made(id.segment) || id.segment < self.log.dropped_before() {
+                        true => (id, "checkpoint of a wrong length, or with a damaged slot"),
+                        false => (self.lost_place(Some(id))?, "checkpoint outside the log"),
                     }
-                    (self.lost_place(Some(id))?, "checkpoint outside the log")
                 }
-                Some(id) if len != checkpoints::file_len(self.log) => (id, "checkpoint of a wrong length"),
+                Some(id) if !right_length => (id, "checkpoint of a wrong length"),
                 Some(id) => (id, "checkpoint with a damaged slot"),
             };
-            let whole = len == checkpoints::file_len(self.log) && !has_unsound_slot(self.log, &path)?;
             let fits = now == Some(to) && whole;
             if fits || !self.wants(Part::Checkpoints, Some(to.segment), true) {
                 continue;
