@@ -84,14 +84,22 @@ fuzz_target!(|input: Input| {
     }
     assert_eq!(seen.messages, records.len() as u64);
 
-    let plan =
+    let mut plan =
         repair::plan(&log, &seen, &repair::Options::default()).expect("a plan for what was just inspected");
-    repair::apply(&log, &plan, "now").expect("nobody else is here");
-    let log = Log::open_on(Arc::clone(&disk), dir).expect("a repaired log");
-    let again = inspect::inspect(&log).expect("a repaired log");
-    assert_eq!(read(&log), records, "a repair keeps what could be read, and makes nothing up");
-    let plan = repair::plan(&log, &again, &repair::Options::default()).expect("a plan");
-    assert!(plan.is_empty(), "a second repair found {:?}", plan.steps);
+    let mut log = log;
+    // What one repair has to leave may be mended once the rest is: it must come to an end.
+    for round in 0..4 {
+        let left = !plan.left.is_empty();
+        repair::apply(&log, &plan, "now").expect("nobody else is here");
+        log = Log::open_on(Arc::clone(&disk), dir).expect("a repaired log");
+        let again = inspect::inspect(&log).expect("a repaired log");
+        assert_eq!(read(&log), records, "a repair keeps what could be read, and makes nothing up");
+        plan = repair::plan(&log, &again, &repair::Options::default()).expect("a plan");
+        if plan.is_empty() {
+            break;
+        }
+        assert!(left && round < 3, "repair number {} found {:?}", round + 2, plan.steps);
+    }
 
     let writer = match log.writer() {
         Err(error) if error.kind() == ErrorKind::TooLarge => return,

@@ -473,7 +473,7 @@ impl State {
             self.recovery.pre_commit_torn = left.keep_torn_bytes(log)?;
             self.flush_from(log, &mut left, true)?;
             if size == Some(left.capacity()) {
-                self.pre_commit = Some(left);
+                self.pre_commit = Some(*left);
                 return Ok(());
             }
         }

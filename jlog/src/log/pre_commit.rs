@@ -96,7 +96,7 @@ pub(crate) struct PreCommit {
 
 /// What became of an attempt to take over the log's buffer.
 pub(crate) enum Taken {
-    Ours(PreCommit),
+    Ours(Box<PreCommit>),
     InUse,
     Nothing,
 }
@@ -123,7 +123,7 @@ impl PreCommit {
                 std::thread::sleep(MOMENT);
             }
             match file.opened_elsewhere()? {
-                Some(false) => return PreCommit::take(log, file).map(Taken::Ours),
+                Some(false) => return PreCommit::take(log, file).map(Box::new).map(Taken::Ours),
                 Some(true) => {}
                 // Not told is not free: libjlog's writer would write over what is taken from it.
                 None => break,

@@ -159,6 +159,8 @@ impl<S: Source> CheckedWalk<S> {
         self.here.bytes.truncate(usize::try_from(known).unwrap_or(usize::MAX));
     }
 
+    // Inlined: what it returns, copied from callee to caller, takes as long as the work.
+    #[inline(always)]
     pub(crate) fn quick_step(&mut self) -> Option<Found> {
         loop {
             let commit = self.commit.as_mut()?;

@@ -179,6 +179,8 @@ impl<S: Source> ClassicWalk<S> {
 
     /// The next record, if it and the magic behind it lie in the block at hand: nearly always, and nothing else then
     /// needs to be asked.
+    // Inlined: what it returns, copied from callee to caller, takes as long as the work.
+    #[inline(always)]
     pub(crate) fn quick_step(&mut self) -> Option<Found> {
         let codec = self.codec;
         if self.pending.is_some() || codec.magic_is_weak() {

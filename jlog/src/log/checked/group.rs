@@ -32,6 +32,8 @@ pub(crate) struct Group {
 struct Turn {
     durable: Mark,
     leading: bool,
+    /// The leader waits for others.
+    gathering: bool,
     /// Why nothing will become durable any more.
     failed: Option<String>,
     /// Commits that wait for a sync, and how many came back after the last two.
@@ -46,6 +48,8 @@ struct Turn {
 const MOST_PATIENCE: Duration = Duration::from_millis(2);
 /// If nobody came for so long, nobody will.
 const SILENCE: Duration = Duration::from_micros(150);
+/// A thread that sleeps for less than this sleeps for about this: the kernel's timers are no finer.
+const SLUGGISH: Duration = Duration::from_micros(100);
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +72,7 @@ impl Group {
     pub(crate) fn arrive(&self) {
         let mut turn = self.turn();
         turn.pending += 1;
-        if turn.leading {
+        if turn.gathering && turn.pending >= turn.expected {
             self.arrived.notify_one();
         }
     }
@@ -115,13 +119,20 @@ impl Group {
     }
 
     /// Waits for those who are likely to come.
-    fn gather<'a>(&self, mut turn: MutexGuard<'a, Turn>, company: Duration) -> MutexGuard<'a, Turn> {
+    fn gather<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, company: Duration) -> MutexGuard<'a, Turn> {
+        turn.gathering = true;
         let start = Instant::now();
         let patience = company.max((turn.took / 4).min(MOST_PATIENCE));
         while turn.pending < turn.expected || start.elapsed() < company {
             let left = patience.saturating_sub(start.elapsed());
             if left.is_zero() {
                 break;
+            }
+            if patience < SLUGGISH {
+                drop(turn);
+                std::thread::yield_now();
+                turn = self.turn();
+                continue;
             }
             let before = turn.pending;
             let slice = if company.is_zero() { left.min(SILENCE) } else { left };
@@ -132,6 +143,7 @@ impl Group {
                 break;
             }
         }
+        turn.gathering = false;
         turn
     }
 
@@ -159,7 +171,11 @@ impl Group {
 
     /// The log is durable up to `mark`, however that came.
     pub(crate) fn reached(&self, mark: Mark) {
-        self.reach(self.turn(), mark);
+        let turn = self.turn();
+        // Waking nobody is a system call as well.
+        if mark > turn.durable {
+            self.reach(turn, mark);
+        }
     }
 
     fn reach(&self, mut turn: MutexGuard<'_, Turn>, mark: Mark) {

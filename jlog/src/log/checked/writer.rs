@@ -17,7 +17,8 @@ use crate::log::shared::Shared;
 use crate::log::writer::{Recovery, WriterOptions, data_mode};
 use crate::record::CheckedWalk;
 use crate::record::checked::{
-    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, record_span,
+    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER,
+    record_span,
 };
 use crate::record::compress::MAX_MESSAGE;
 use crate::record::index::Index;
@@ -39,6 +40,7 @@ pub(crate) struct CheckedWriter {
     state: Mutex<State>,
     group: Group,
     control: ControlFile,
+    pid: u32,
     durability: Durability,
     shared: bool,
     /// Segments are made with room for all they will hold, so that a sync changes no size.
@@ -125,7 +127,16 @@ impl CheckedWriter {
             appended: false,
         };
         let group = Group::starting_at(now.durable);
-        Ok(CheckedWriter { log, state: Mutex::new(state), group, control, durability, shared, room })
+        Ok(CheckedWriter {
+            log,
+            state: Mutex::new(state),
+            group,
+            control,
+            pid: std::process::id(),
+            durability,
+            shared,
+            room,
+        })
     }
 
     pub(crate) fn recovery(&self) -> Recovery {
@@ -294,7 +305,7 @@ impl CheckedWriter {
             return Ok(());
         }
         state.control.written = state.active.mark();
-        state.control.pid = std::process::id();
+        state.control.pid = self.pid;
         self.say(state)
     }
 
@@ -405,7 +416,7 @@ impl CheckedWriter {
             return Ok(mark);
         }
         state.control.syncing = true;
-        state.control.pid = std::process::id();
+        state.control.pid = self.pid;
         self.say(&mut state)?;
         let outcome = sync_data(&state.active.data);
         self.synced(&mut state, mark, outcome)
@@ -511,8 +522,10 @@ impl Active {
         let size = self.data.size()?;
         // What the control file says was written is there, whole: the machine has not been down since.
         let written = Some(now.written).filter(|written| written.segment == self.id).unwrap_or_default();
+        // Behind that nothing stands, nearly always, and a walk would read far ahead to see it.
+        let known = written.end >= SEGMENT_HEADER as u64 && self.is_free(written.end)?;
         let extent = Extent {
-            end: size.max(written.end),
+            end: if known { written.end } else { size.max(written.end) },
             sealed: false,
             proven: written.end,
             proven_marker: written.marker,
@@ -535,6 +548,16 @@ impl Active {
             self.size = index.end;
         }
         Ok(Some(index))
+    }
+}
+
+impl Active {
+    /// Whether neither a commit stands at `at` nor the first bytes of one, left by somebody who died before he could tell.
+    fn is_free(&self, at: u64) -> Result<bool> {
+        let mut bytes = [0; COMMIT_HEADER];
+        let got = self.data.pread_up_to(&mut bytes, at)?;
+        let cut_short = (1..COMMIT_HEADER).contains(&got);
+        Ok(!cut_short && CommitHeader::decode(&bytes[..got], self.place, at).is_none())
     }
 }
 
