@@ -411,6 +411,14 @@ impl Cursor {
                         walk.refresh(extent);
                         continue;
                     }
+                    // Or the segment is gone, and its file is another one's by now.
+                    if self.log.is_gone(self.segment)? {
+                        self.records_passed =
+                            self.records_before.and_then(|before| before.checked_add(u64::from(hole.after)));
+                        self.walk = None;
+                        self.skip = Marker(hole.after);
+                        continue;
+                    }
                     // What the checkpoint lies behind is the subscriber's past; but where it is not known how many
                     // records were lost, it is not known either which ones the checkpoint meant.
                     let past = hole.lost.is_some_and(|lost| hole.after.saturating_add(lost) <= self.skip.0);

@@ -150,6 +150,18 @@ impl Shared {
         }
     }
 
+    /// Whether a checksummed log's segment was removed since it was opened.
+    pub(crate) fn is_gone(&self, id: SegmentId) -> Result<bool> {
+        if self.checked().is_none() || self.is_lone() {
+            return Ok(false);
+        }
+        match self.disk.info(&self.data_path(id), false) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(Error::io("look at the segment", &self.data_path(id), error)),
+        }
+    }
+
     /// Whether a walk is through the last segment of a checksummed log that nobody has written to in this run of the machine,
     /// as far as it was told.
     pub(crate) fn is_without_writer<S: Source>(&self, walk: &Walk<S>) -> bool {

@@ -167,9 +167,10 @@ impl Writer {
     pub fn append_as(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
         match &*self.engine {
             Engine::Classic(writer, group) => {
-                let id = writer.append(message, time, durability)?;
+                let id = writer.append(message, time, durability).inspect_err(|error| tell(group, error))?;
                 if durability.is_synced() {
                     group.reached(mark(id));
+                    group.deliver();
                 }
                 Ok(id)
             }
@@ -195,6 +196,7 @@ impl Writer {
                 let last = writer.append_batch(&mut messages)?;
                 if let Some(id) = last.filter(|_| writer.durability().is_synced()) {
                     group.reached(mark(id));
+                    group.deliver();
                 }
                 Ok(last)
             }
@@ -256,6 +258,14 @@ impl Writer {
     }
 }
 
+/// A writer of a classic log that is at its end tells all who wait for its records.
+fn tell(group: &Group, error: &Error) {
+    if !matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::TooLarge | ErrorKind::Busy) {
+        group.fail(&error.to_string());
+        group.deliver();
+    }
+}
+
 fn mark(id: RecordId) -> Mark {
     Mark { segment: id.segment, end: 0, marker: id.marker.0 }
 }
@@ -272,8 +282,12 @@ impl Engine {
         match self {
             Engine::Classic(writer, group) => {
                 let last = writer.last_id()?;
-                writer.sync().inspect_err(|error| group.fail(&error.to_string()))?;
+                writer.sync().inspect_err(|error| {
+                    group.fail(&error.to_string());
+                    group.deliver();
+                })?;
                 group.reached(mark(last));
+                group.deliver();
                 Ok(())
             }
             Engine::Checked(writer) => writer.sync(),

@@ -42,6 +42,13 @@ struct Turn {
     took: Duration,
     callbacks: Vec<(RecordId, Callback)>,
     wakers: Vec<(RecordId, Waker)>,
+    /// Who is to be told, once nobody holds a lock: what they do then may come back to the writer.
+    ready: Vec<Told>,
+}
+
+enum Told {
+    Call(Callback, Result<RecordId>),
+    Wake(Waker),
 }
 
 /// A leader waits for others at most so long, whatever a sync takes.
@@ -150,7 +157,9 @@ impl Group {
     fn lead(&self, sync: impl Fn() -> Result<Mark>) -> Result<()> {
         let covered = self.turn().pending;
         let start = Instant::now();
+        let leading = Leading(self);
         let outcome = sync();
+        std::mem::forget(leading);
         let took = start.elapsed();
         let mut turn = self.turn();
         turn.leading = false;
@@ -183,13 +192,20 @@ impl Group {
         let durable = turn.durable.id();
         let callbacks = split(&mut turn.callbacks, durable);
         let wakers = split(&mut turn.wakers, durable);
+        turn.ready.extend(callbacks.into_iter().map(|(id, callback)| Told::Call(callback, Ok(id))));
+        turn.ready.extend(wakers.into_iter().map(|(_, waker)| Told::Wake(waker)));
         drop(turn);
         self.turned.notify_all();
-        for (id, callback) in callbacks {
-            callback(Ok(id));
-        }
-        for (_, waker) in wakers {
-            waker.wake();
+    }
+
+    /// Tells those who asked to be told. The caller holds no lock.
+    pub(crate) fn deliver(&self) {
+        let ready = std::mem::take(&mut self.turn().ready);
+        for told in ready {
+            match told {
+                Told::Call(callback, outcome) => callback(outcome),
+                Told::Wake(waker) => waker.wake(),
+            }
         }
     }
 
@@ -202,14 +218,10 @@ impl Group {
         turn.failed.get_or_insert_with(|| why.to_owned());
         let callbacks = std::mem::take(&mut turn.callbacks);
         let wakers = std::mem::take(&mut turn.wakers);
+        turn.ready.extend(callbacks.into_iter().map(|(_, callback)| Told::Call(callback, Err(lost(why)))));
+        turn.ready.extend(wakers.into_iter().map(|(_, waker)| Told::Wake(waker)));
         drop(turn);
         self.turned.notify_all();
-        for (_, callback) in callbacks {
-            callback(Err(lost(why)));
-        }
-        for (_, waker) in wakers {
-            waker.wake();
-        }
     }
 
     /// Calls back once the record is durable: at once, if it is.
@@ -245,6 +257,17 @@ impl Group {
     fn turn(&self) -> MutexGuard<'_, Turn> {
         // Nothing in here is left half done by a panic: each field is right by itself.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A leader who does not come back must not leave the others waiting.
+struct Leading<'a>(&'a Group);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        let mut turn = self.0.turn();
+        turn.leading = false;
+        self.0.end(turn, "the thread that synced has panicked");
     }
 }
 

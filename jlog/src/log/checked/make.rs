@@ -106,6 +106,11 @@ fn fill(file: &File, room: u64) -> Result<u64> {
     Ok(at)
 }
 
+/// The bytes of the segment that is kept to be used again.
+pub(crate) fn spare_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
+    disk.info(&spare(dir), false).map_or(0, |info| info.len)
+}
+
 /// Removes a segment that nobody wants any more, or puts it aside for [`make`] to use.
 pub(crate) fn unmake(disk: &dyn Disk, dir: &Path, path: &Path, keep: bool) -> std::io::Result<()> {
     let taken = disk.info(&spare(dir), false).is_ok();

@@ -24,7 +24,7 @@ use crate::record::checked::LogIdentity;
 use control::{Control, ControlFile};
 use settings::Settings;
 
-pub(crate) use make::unmake;
+pub(crate) use make::{spare_bytes, unmake};
 
 /// What all handles of one checksummed log share.
 #[derive(Debug)]

@@ -133,6 +133,8 @@ fn full(log: &Shared, listing: &Listing, retention: &Retention, need: u64) -> Op
     let least = retention.min_free?;
     // A file system that cannot say how much is free will say so when it is full.
     let free = log.disk().free_space(log.dir()).ok()?;
+    // What the next segment will take is free, though the file system does not know that.
+    let free = free.saturating_add(super::spare_bytes(&**log.disk(), log.dir()));
     (free < least.saturating_add(need))
         .then(|| format!("{free} bytes are free, and {least} have to stay free"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
-use super::recover::{Walked, take_over, walk_through};
+use super::recover::{Taken, Walked, take_over, walk_through};
 use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +58,8 @@ struct State {
     failed: bool,
     /// Something was appended since this was opened, or since the last mark was set at the end.
     appended: bool,
+    /// Up to where this writer has appended.
+    last_written: Mark,
 }
 
 /// The active segment. Its index knows where it ends.
@@ -125,6 +127,7 @@ impl CheckedWriter {
             recovery,
             failed: false,
             appended: false,
+            last_written: Mark::default(),
         };
         let group = Group::starting_at(now.durable);
         Ok(CheckedWriter {
@@ -152,15 +155,15 @@ impl CheckedWriter {
     }
 
     pub(crate) fn append(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
-        let mut state = self.state_with_room()?;
-        let id = {
-            let _lock = self.enter(&mut state)?;
-            self.make_room(&mut state)?;
-            let durable = self.durable_in(&state);
-            let id = state.append(&self.log, message, time, durable)?;
-            self.tell(&mut state)?;
-            id
-        };
+        self.tell_all(self.append_one(message, time, durability))
+    }
+
+    fn append_one(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
+        let (mut state, lock) = self.enter_with_room()?;
+        let durable = self.durable_in(&state);
+        let id = state.append(&self.log, message, time, durable)?;
+        self.tell(&mut state)?;
+        drop(lock);
         self.log.metrics().appended(1, message.len() as u64);
         self.acknowledge(state, id, durability)
     }
@@ -170,23 +173,42 @@ impl CheckedWriter {
         messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
         durability: Durability,
     ) -> Result<Option<RecordId>> {
-        let mut state = self.state_with_room()?;
-        let id = {
-            let _lock = self.enter(&mut state)?;
-            self.make_room(&mut state)?;
-            let durable = self.durable_in(&state);
-            let Some((id, records, bytes)) = state.append_batch(&self.log, messages, durable)? else {
-                return Ok(None);
-            };
-            self.tell(&mut state)?;
-            self.log.metrics().appended(u64::from(records), bytes);
-            id
+        self.tell_all(self.append_all(messages, durability))
+    }
+
+    fn append_all(
+        &self,
+        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
+        durability: Durability,
+    ) -> Result<Option<RecordId>> {
+        let (mut state, lock) = self.enter_with_room()?;
+        let durable = self.durable_in(&state);
+        let Some((id, records, bytes)) = state.append_batch(&self.log, messages, durable)? else {
+            return Ok(None);
         };
+        self.tell(&mut state)?;
+        drop(lock);
+        self.log.metrics().appended(u64::from(records), bytes);
         self.acknowledge(state, id, durability).map(Some)
+    }
+
+    /// Tells those who asked to be called, now that no lock is held; and all who wait, where this writer is at its end.
+    fn tell_all<T>(&self, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome
+            && self.state.lock().unwrap_or_else(PoisonError::into_inner).failed
+        {
+            self.group.fail(&error.to_string());
+        }
+        self.group.deliver();
+        outcome
     }
 
     /// Makes all that was appended durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.tell_all(self.sync_all())
+    }
+
+    fn sync_all(&self) -> Result<()> {
         let written = self.state()?.active.mark();
         if self.group.durable() >= written {
             return Ok(());
@@ -196,7 +218,10 @@ impl CheckedWriter {
 
     /// Syncs, and leaves the log so that the next open finds nothing to put right.
     pub(crate) fn close(&self) -> Result<()> {
-        self.sync()?;
+        self.tell_all(self.sync_all().and_then(|()| self.leave()))
+    }
+
+    fn leave(&self) -> Result<()> {
         let mut state = self.state()?;
         let _lock = self.enter(&mut state)?;
         if state.appended && !self.shared {
@@ -222,12 +247,12 @@ impl CheckedWriter {
     }
 
     pub(crate) fn wait_durable(&self, id: RecordId) -> Result<()> {
-        let last = self.last_id()?;
+        let last = self.tell_all(self.last_id())?;
         if id > last {
             let what = format!("{id} was not appended yet; the last record is {last}");
             return Err(Error::new(ErrorKind::Invalid, "wait for a record", what).at(self.log.dir()));
         }
-        self.group.wait(id, Duration::ZERO, || self.sync_written())
+        self.tell_all(self.group.wait(id, Duration::ZERO, || self.sync_written()))
     }
 
     pub(crate) fn on_durable(&self, id: RecordId, call: Box<dyn FnOnce(Result<RecordId>) + Send>) {
@@ -253,14 +278,22 @@ impl CheckedWriter {
         Ok(state)
     }
 
-    /// The state, once the log's policies allow one more segment, if one is needed. Nobody is kept out meanwhile.
-    fn state_with_room(&self) -> Result<MutexGuard<'_, State>> {
+    /// The state, and the log for one append: in a segment with room, once the log's policies allow one more where one is
+    /// needed. Nobody is kept out while it waits for that.
+    fn enter_with_room(&self) -> Result<(MutexGuard<'_, State>, Option<LockGuard<'_>>)> {
         loop {
-            let state = self.state()?;
-            if !state.is_full() || require_room(&self.log, &self.log.current_settings()?)? == Room::Enough {
-                return Ok(state);
+            let mut state = self.state()?;
+            let lock = self.enter(&mut state)?;
+            if !state.is_full() {
+                return Ok((state, lock));
             }
+            if require_room(&self.log, &self.log.current_settings()?)? == Room::Enough {
+                self.make_room(&mut state)?;
+                return Ok((state, lock));
+            }
+            drop(lock);
             drop(state);
+            self.group.deliver();
             std::thread::sleep(BLOCKED);
         }
     }
@@ -279,12 +312,26 @@ impl CheckedWriter {
             _ => {
                 let (active, control) =
                     join(&self.log, &self.control, true, self.durability, self.room, &mut state.recovery)?;
+                self.refuse_if_lost(state, &control)?;
                 state.active = active;
                 state.control = control;
             }
         }
         self.group.reached(state.control.durable);
         Ok(Some(lock))
+    }
+
+    /// Where the log was broken since this writer looked at it last, its records that were not synced by then may be gone,
+    /// whatever the watermark says of others: then this writer is at its end, and all who wait for it are told.
+    fn refuse_if_lost(&self, state: &mut State, now: &Control) -> Result<()> {
+        let open = state.last_written > self.group.durable();
+        if now.broken <= state.control.term || !open {
+            return Ok(());
+        }
+        state.failed = true;
+        let why = "a sync of another process has failed, or it died in one, and what was written may be lost";
+        self.group.fail(why);
+        Err(Error::new(ErrorKind::Poisoned, "go on writing", why).at(self.log.dir()))
     }
 
     /// Goes on behind what others have appended to the same segment; false if it is not fit for that.
@@ -301,6 +348,7 @@ impl CheckedWriter {
     /// Tells the other processes how far the log is written.
     fn tell(&self, state: &mut State) -> Result<()> {
         state.appended = true;
+        state.last_written = state.active.mark();
         if !self.shared {
             return Ok(());
         }
@@ -317,11 +365,8 @@ impl CheckedWriter {
         })
     }
 
-    /// Goes on in the next segment if this one is full.
+    /// Goes on in the next segment.
     fn make_room(&self, state: &mut State) -> Result<()> {
-        if !state.is_full() {
-            return Ok(());
-        }
         let durable = self.durable_in(state);
         // It has to stand before the segment that lies behind it is there; what it says is said by that one as well.
         self.settle(state, |state| {
@@ -477,13 +522,15 @@ fn join(
         return Ok((active, now));
     }
 
-    let mut taken = take_over(log, before.as_ref(), room, recovery)?;
+    let Taken { active: mut taken, sure } = take_over(log, before.as_ref(), room, recovery)?;
     taken.data.sync()?;
     taken.size = taken.data.size()?;
     let mark = taken.mark();
+    let term = before.map_or(1, |before| before.term.wrapping_add(1));
     let now = Control {
         boot: log.boot(),
-        term: before.map_or(1, |before| before.term.wrapping_add(1)),
+        term,
+        broken: if sure { before.map_or(0, |before| before.broken) } else { term },
         pid: std::process::id(),
         written: mark,
         durable: mark,
