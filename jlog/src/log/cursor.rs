@@ -552,6 +552,18 @@ impl Cursor {
         if !beyond {
             return Ok(());
         }
+        // A subscriber may have read what is written and not on the disk yet, having asked for it.
+        if self.log.checked().is_some() && self.segment == active {
+            let walk = self.log.walk(self.segment, Sight::Written)?;
+            let mut written = 0;
+            if let Some(mut walk) = walk {
+                while !matches!(walk.step()?, Step::End(_)) {}
+                written = walk.marker();
+            }
+            if self.skip.0 <= written {
+                return Ok(());
+            }
+        }
         let start = RecordId { segment: self.segment, marker: self.skip };
         let what = format!(
             "the checkpoint {start} is beyond the end of the log (segment {} ends after {marker} messages), so what \

@@ -78,11 +78,12 @@ pub struct Recovery {
 /// Appends to a log. Several threads may share one.
 #[derive(Debug)]
 pub struct Writer {
-    engine: Arc<Engine>,
-    /// Syncs from time to time, at [`Durability::Interval`].
-    ticker: Option<Ticker>,
+    // Dropped in this order: what futures wait for is synced before the engine goes.
     #[cfg(feature = "async")]
     pub(crate) committer: super::future::Committer,
+    /// Syncs from time to time, at [`Durability::Interval`].
+    ticker: Option<Ticker>,
+    engine: Arc<Engine>,
 }
 
 /// What appends, by the log's format.
@@ -351,7 +352,9 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take() {
+        // A callback may drop the writer on this very thread.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(other) {
             let _ = thread.join();
         }
     }

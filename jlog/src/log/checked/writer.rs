@@ -224,7 +224,7 @@ impl CheckedWriter {
     fn leave(&self) -> Result<()> {
         let mut state = self.state()?;
         let _lock = self.enter(&mut state)?;
-        if state.appended && !self.shared {
+        if state.appended && !self.shared && !state.active.closed {
             // What says that the last records were durable, to whoever finds one of them damaged.
             let end = state.active.mark_end(state.active.index.end, false)?;
             let (latest, marker) = (state.active.index.latest, state.active.index.last_marker);
@@ -547,7 +547,10 @@ fn join(
 
 /// Opens the segment that others write to; `None` if it is not fit to go on in.
 fn take_part(log: &Shared, now: &Control) -> Result<Option<Active>> {
-    let mut active = Active::reopen(log, now.written.segment)?;
+    let mut active = match Active::reopen(log, now.written.segment) {
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => return Ok(None),
+        outcome => outcome?,
+    };
     let walked = active.walk_on(log, now)?;
     let Some(index) = walked else { return Ok(None) };
     active.index = index;
