@@ -35,9 +35,6 @@ pub(crate) struct Control {
     pub(crate) boot: [u8; 16],
     /// Counts the writers that took the log over.
     pub(crate) term: u64,
-    /// The last term that began with anything lost, or doubtful: who wrote in an earlier one, and has not seen it synced,
-    /// cannot say what has become of it.
-    pub(crate) broken: u64,
     /// The process that owns the log, or wrote to it last.
     pub(crate) pid: u32,
     /// Up to where the active segment is written, as far as that was told.
@@ -66,7 +63,6 @@ impl Control {
         out[24..28].copy_from_slice(&self.pid.to_le_bytes());
         let flags = [self.shared, self.eager, self.syncing, self.poisoned, self.clean];
         out[28] = flags.iter().enumerate().map(|(bit, flag)| u8::from(*flag) << bit).sum();
-        out[64..72].copy_from_slice(&self.broken.to_le_bytes());
         for (at, mark) in [(32, self.written), (48, self.durable)] {
             out[at..at + 8].copy_from_slice(&mark.end.to_le_bytes());
             out[at + 8..at + 12].copy_from_slice(&mark.segment.0.to_le_bytes());
@@ -85,7 +81,6 @@ impl Control {
         Control {
             boot: value[..16].try_into().expect("sixteen bytes"),
             term: u64_at(value, 16),
-            broken: u64_at(value, 64),
             pid: u32_at(value, 24),
             written: mark(32),
             durable: mark(48),
@@ -212,7 +207,6 @@ mod tests {
         let control = Control {
             boot: [9; 16],
             term: 7,
-            broken: 5,
             pid: 1234,
             written: Mark { segment: SegmentId(3), end: 4096, marker: 12 },
             durable: Mark { segment: SegmentId(2), end: 2048, marker: 11 },

@@ -112,20 +112,13 @@ impl Reach {
     }
 }
 
-/// The log, taken over.
-pub(crate) struct Taken {
-    pub(crate) active: Active,
-    /// All that was written is there. Otherwise whoever waits for records to become durable may wait for what is lost.
-    pub(crate) sure: bool,
-}
-
 /// Brings the end of the log in order, and opens it there. The caller holds the lock of the control file.
 pub(crate) fn take_over(
     log: &Shared,
     control: Option<&Control>,
     room: bool,
     recovery: &mut Recovery,
-) -> Result<Taken> {
+) -> Result<Active> {
     // Whoever made the last segment may have died before its name was on the disk; it is appended to from now on.
     checkpoints::sync_names(log)?;
     let listing = log.listing()?;
@@ -134,7 +127,7 @@ pub(crate) fn take_over(
         // A log that was written to has had segments: what they were called is not given again.
         let used = control.is_some_and(|control| control.term > 0) || reach.segment > SegmentId(0);
         let id = if used { after(log, reach.segment)? } else { SegmentId(0) };
-        return Ok(Taken { active: first(log, id, control, room)?, sure: !used });
+        return first(log, id, control, room);
     };
     // After a boot the kernel remembers nothing that could be doubted.
     let doubted = control.is_some_and(|control| log.is_of_now(control) && control.is_doubted());
@@ -154,7 +147,7 @@ pub(crate) fn take_over(
     let size = data.size()?;
     let active = Active::new(last, data, survey.index, size);
     match decision.go_on {
-        GoOn::Here => Ok(Taken { active, sure: true }),
+        GoOn::Here => Ok(active),
         GoOn::Next => {
             let id = after(log, last.max(reach.segment))?;
             if seen.header == HeaderSeen::Sound && !seen.closed && !seen.damaged {
@@ -166,7 +159,7 @@ pub(crate) fn take_over(
                 true => Mark::default(),
                 false => told_of_missing(control, id),
             };
-            Ok(Taken { active: active.successor(log, id, room, told)?, sure: false })
+            active.successor(log, id, room, told)
         }
     }
 }

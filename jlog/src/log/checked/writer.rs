@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
-use super::recover::{Taken, Walked, take_over, walk_through};
+use super::recover::{Walked, take_over, walk_through};
 use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -312,7 +312,9 @@ impl CheckedWriter {
             _ => {
                 let (active, control) =
                     join(&self.log, &self.control, true, self.durability, self.room, &mut state.recovery)?;
-                self.refuse_if_lost(state, &control)?;
+                if control.term != state.control.term {
+                    self.refuse_if_lost(state, &active)?;
+                }
                 state.active = active;
                 state.control = control;
             }
@@ -321,17 +323,31 @@ impl CheckedWriter {
         Ok(Some(lock))
     }
 
-    /// Where the log was broken since this writer looked at it last, its records that were not synced by then may be gone,
-    /// whatever the watermark says of others: then this writer is at its end, and all who wait for it are told.
-    fn refuse_if_lost(&self, state: &mut State, now: &Control) -> Result<()> {
-        let open = state.last_written > self.group.durable();
-        if now.broken <= state.control.term || !open {
+    /// Somebody has taken the log over since this writer looked at it last, perhaps after a sync that failed: what he found on
+    /// the disk is where the log goes on. If a record of this writer that was not synced by then is not among it, this
+    /// writer is at its end, and all who wait for it are told, whatever the watermark says of others' records.
+    fn refuse_if_lost(&self, state: &mut State, active: &Active) -> Result<()> {
+        let ours = state.last_written;
+        if ours <= self.group.durable() || self.is_among(ours, active)? {
             return Ok(());
         }
         state.failed = true;
-        let why = "a sync of another process has failed, or it died in one, and what was written may be lost";
+        let why = "a sync of another process has failed, and what was written here and not synced is lost";
         self.group.fail(why);
         Err(Error::new(ErrorKind::Poisoned, "go on writing", why).at(self.log.dir()))
+    }
+
+    /// Whether the log that goes on in `active` has all up to this mark.
+    fn is_among(&self, mark: Mark, active: &Active) -> Result<bool> {
+        if mark.segment == active.id {
+            return Ok(mark <= active.mark());
+        }
+        let Some(next) = mark.segment.next() else { return Ok(false) };
+        let told = self.log.header(next)?.filter(|header| {
+            header.log == self.log.identity() && header.segment == next.0 && mark.segment < active.id
+        });
+        Ok(told
+            .is_some_and(|header| header.previous_end >= mark.end && header.previous_marker >= mark.marker))
     }
 
     /// Goes on behind what others have appended to the same segment; false if it is not fit for that.
@@ -522,15 +538,13 @@ fn join(
         return Ok((active, now));
     }
 
-    let Taken { active: mut taken, sure } = take_over(log, before.as_ref(), room, recovery)?;
+    let mut taken = take_over(log, before.as_ref(), room, recovery)?;
     taken.data.sync()?;
     taken.size = taken.data.size()?;
     let mark = taken.mark();
-    let term = before.map_or(1, |before| before.term.wrapping_add(1));
     let now = Control {
         boot: log.boot(),
-        term,
-        broken: if sure { before.map_or(0, |before| before.broken) } else { term },
+        term: before.map_or(1, |before| before.term.wrapping_add(1)),
         pid: std::process::id(),
         written: mark,
         durable: mark,
