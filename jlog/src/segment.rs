@@ -53,6 +53,10 @@ impl Source for SegmentSource {
         self.data.pread_up_to(buffer, offset)
     }
 
+    fn size(&self) -> Result<u64> {
+        self.data.size()
+    }
+
     fn index(&self) -> Result<Listed> {
         let Some(file) = File::open_existing(&*self.disk, &self.index, Open::Read)? else {
             return Ok(Listed::default());

@@ -310,3 +310,104 @@ fn a_checkpoint_on_what_is_not_on_the_disk_yet_is_no_damage() {
     let mut r = l.reader(&sub("s")).unwrap();
     assert!(r.next_record().unwrap().is_none());
 }
+
+#[test]
+fn no_space_met_by_another_ends_nobody() {
+    let disk = SimDisk::new(1);
+    let la = log(&disk, &CreateOptions::new().segment_size(600));
+    let lb = open(&disk);
+    let a = la.writer_with(&shared()).unwrap();
+    let b = lb.writer_with(&shared()).unwrap();
+    let x = a.append_as(&[1; 500], at(1), Durability::Process).unwrap();
+    disk.fail_next(Op::Rename, ENOSPC, Times::Sticky);
+    assert_eq!(b.append(&[2; 50], at(1)).unwrap_err().kind(), ErrorKind::NoSpace);
+    // What is written may be on the disk already; if not, it can wait.
+    let _ = a.wait_durable(x);
+    disk.heal();
+    a.append(&[3; 50], at(1)).unwrap();
+    a.wait_durable(x).unwrap();
+    assert_eq!(all(&la), [Ok(1), Ok(3)]);
+}
+
+#[test]
+fn another_logs_header_expires_nothing() {
+    let disk = SimDisk::new(1);
+    let policy = Retention { expire_after: Some(Duration::from_secs(1000)), ..Retention::default() };
+    let l = log(&disk, &CreateOptions::new().segment_size(1000).retention(policy));
+    l.add_subscriber(&sub("s"), Start::Begin).unwrap();
+    let w = l.writer().unwrap();
+    for n in 0..20 {
+        w.append(&[1; 150], at(n)).unwrap();
+    }
+    w.close().unwrap();
+    let other =
+        Log::create_on(Arc::new(disk.clone()), "/other", &CreateOptions::new().segment_size(1000)).unwrap();
+    let w = other.writer().unwrap();
+    for n in 0..20 {
+        w.append(&[1; 150], at(1_000_000 + n)).unwrap();
+    }
+    w.close().unwrap();
+    use jlog::io::{File, Open};
+    use std::path::Path;
+    let last = l.segments().unwrap().last().unwrap().0;
+    let name = format!("{last:08x}");
+    let from = File::open(&disk, Path::new(&format!("/other/{name}")), Open::Read).unwrap();
+    let mut bytes = [0; 128];
+    from.pread(&mut bytes, 0).unwrap();
+    let to = File::open(&disk, Path::new(&format!("/log/{name}")), Open::ReadWrite).unwrap();
+    to.pwrite(&bytes, 0).unwrap();
+    let l = open(&disk);
+    l.clean().unwrap();
+    assert_eq!(l.segments().unwrap()[0].0, 0, "unread segments are gone because of another log's times");
+}
+
+#[test]
+fn who_goes_back_while_another_prunes_keeps_what_he_wants_or_is_told() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let disk = SimDisk::new(1);
+    let l = log(&disk, &CreateOptions::new().segment_size(1000));
+    l.add_subscriber(&sub("a"), Start::Begin).unwrap();
+    l.add_subscriber(&sub("b"), Start::Begin).unwrap();
+    let w = l.writer().unwrap();
+    for n in 0..20 {
+        w.append(&[1; 150], at(n)).unwrap();
+    }
+    let last = l.last_id().unwrap();
+    l.set_checkpoint(&sub("a"), last).unwrap();
+    // b goes on, and prunes; at the first removal a goes back
+    let done = Arc::new(AtomicBool::new(false));
+    let flag = done.clone();
+    let other = Arc::new(open(&disk));
+    let (go, wait) = mpsc::channel::<()>();
+    let (s, r) = mpsc::channel();
+    let o2 = other.clone();
+    let t = std::thread::spawn(move || {
+        wait.recv().unwrap();
+        let out =
+            o2.set_checkpoint(&sub("a"), jlog::RecordId::new(0, 1)).map(drop).map_err(|e| e.to_string());
+        s.send(out).unwrap();
+    });
+    disk.observe(move |_, traced| {
+        // after b's checkpoint was read, before anything is removed
+        if format!("{traced:?}").contains(".idx")
+            && format!("{traced:?}").contains("Remove")
+            && !flag.swap(true, Ordering::SeqCst)
+        {
+            go.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    l.set_checkpoint(&sub("b"), last).unwrap();
+    disk.unobserve();
+    drop(disk.clone());
+    let out = r.recv_timeout(Duration::from_secs(60));
+    if out.as_ref().is_ok_and(Result::is_err) {
+        t.join().unwrap();
+        return;
+    }
+    t.join().unwrap();
+    assert!(
+        l.checkpoint(&sub("a")).unwrap().segment >= l.segments().unwrap()[0],
+        "what a subscriber wants is gone"
+    );
+}

@@ -249,7 +249,8 @@ fn set_checked(log: &Shared, file: &File, to: RecordId) -> Result<Option<RecordI
     let generation = now.as_ref().map_or(1, |slot| slot.generation.saturating_add(1));
 
     let leaves = from.is_none_or(|from| from.segment != to.segment);
-    let synced = leaves || log.settings().durability.is_synced();
+    let now = log.current_settings().map(|settings| settings.durability);
+    let synced = leaves || now.unwrap_or(log.settings().durability).is_synced();
     // Not over the newest of the two that were synced; what stands in the third may never have reached the disk.
     let slot = if synced {
         match slots::decode(
@@ -434,6 +435,15 @@ fn sync_checkpoints(log: &Shared, listing: &Listing) -> Result<()> {
 
 /// Moves a subscriber's checkpoint and removes what nobody wants any more because of it.
 pub(crate) fn advance(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
+    // Who goes back must not meet somebody who is about to remove what he wants.
+    let back = of(log, subscriber).is_ok_and(|now| to.segment < now.segment);
+    let open = || File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite);
+    let metastore = if back { Some(open()?) } else { None };
+    let _lock = metastore.as_ref().map(File::lock).transpose()?;
+    if back && log.listing()?.segments.first().is_some_and(|first| to.segment < *first) {
+        let what = format!("segment {} was removed", to.segment);
+        return Err(Error::new(ErrorKind::Invalid, "move the checkpoint back", what).at(log.dir()));
+    }
     let from = set(log, subscriber, to)?;
     match from {
         // With a metastore that cannot be believed nothing is deleted.

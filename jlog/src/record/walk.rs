@@ -131,6 +131,8 @@ pub(crate) trait Source {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
     /// What the index lists; nothing where there is no usable one.
     fn index(&self) -> Result<Listed>;
+    /// How many bytes there are.
+    fn size(&self) -> Result<u64>;
 }
 
 /// The entries of an index, without the closing one, and whether that is there.
@@ -150,6 +152,10 @@ impl Source for &[u8] {
 
     fn index(&self) -> Result<Listed> {
         Ok(Listed::default())
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(self.len() as u64)
     }
 }
 
@@ -238,6 +244,8 @@ impl Block {
     /// `len` bytes at `at`, or fewer where the bytes end; reads on from there, at least [`BLOCK`] bytes.
     pub(super) fn fill<S: Source>(&mut self, source: &S, at: u64, len: usize, end: u64) -> Result<&[u8]> {
         if self.get(at, len).is_none() {
+            // A length is never believed beyond what is there.
+            let end = if len > BLOCK { end.min(source.size()?) } else { end };
             let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
             self.bytes.resize(len.max(BLOCK).min(left), 0);
             self.at = at;

@@ -7,6 +7,7 @@
 //! back. So it waits for as many as it has reason to expect, as long as more keep coming, and never longer than a
 //! fraction of what a sync takes. One sender expects nobody, and waits for nothing.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -43,7 +44,7 @@ struct Turn {
     callbacks: Vec<(RecordId, Callback)>,
     wakers: Vec<(RecordId, Waker)>,
     /// Who is to be told, once nobody holds a lock: what they do then may come back to the writer.
-    ready: Vec<Told>,
+    ready: VecDeque<Told>,
 }
 
 enum Told {
@@ -171,6 +172,12 @@ impl Group {
                 self.reach(turn, mark);
                 Ok(())
             }
+            // What is written is there: the next one who waits tries again.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                drop(turn);
+                self.turned.notify_all();
+                Err(error)
+            }
             Err(error) => {
                 self.end(turn, &error.to_string());
                 Err(error)
@@ -200,11 +207,13 @@ impl Group {
 
     /// Tells those who asked to be told. The caller holds no lock.
     pub(crate) fn deliver(&self) {
-        let ready = std::mem::take(&mut self.turn().ready);
-        for told in ready {
+        // One by one: if a callback panics, the others are still to be told.
+        loop {
+            let told = self.turn().ready.pop_front();
             match told {
-                Told::Call(callback, outcome) => callback(outcome),
-                Told::Wake(waker) => waker.wake(),
+                Some(Told::Call(callback, outcome)) => callback(outcome),
+                Some(Told::Wake(waker)) => waker.wake(),
+                None => return,
             }
         }
     }

@@ -68,12 +68,13 @@ fn held_back(
 
 /// The latest time of any record, as the active segment's header knows it.
 fn newest_time(log: &Shared, active: SegmentId) -> Result<Timestamp> {
-    Ok(log.header(active)?.map(|header| header.latest_before).unwrap_or_default())
+    // What another log's header says is no time of this one: then nothing is old.
+    Ok(log.require_header(active).map(|header| header.latest_before).unwrap_or_default())
 }
 
 /// Whether all records of a finished segment are older than the newest of the log by so much.
 fn is_older(log: &Shared, id: SegmentId, newest: Timestamp, than: Duration) -> Result<bool> {
-    let Some(next) = id.next().map_or(Ok(None), |next| log.header(next))? else { return Ok(false) };
+    let Some(next) = id.next().and_then(|next| log.require_header(next).ok()) else { return Ok(false) };
     let age = newest.as_micros().saturating_sub(next.latest_before.as_micros());
     Ok(u128::from(age) > than.as_micros())
 }

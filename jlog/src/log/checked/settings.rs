@@ -32,8 +32,8 @@ pub(crate) struct Settings {
 /// How long records are kept, beside what subscribers ask for. Nothing of it is set by default: what all have read
 /// goes at once, and what is unread stays.
 ///
-/// Segments go as a whole, the oldest first, and never the active one. Times are those of the records: a clock that
-/// jumps removes nothing. A log without subscribers keeps everything but what `quota` or `expire_after` removes.
+/// Segments go as a whole, the oldest first, and never the active one. Times are those of the records:
+/// it is their distance from the newest one that counts, so one record from the future makes all others look old. A log without subscribers keeps everything but what `quota` or `expire_after` removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
     /// What all have read stays until the log has more bytes than this.

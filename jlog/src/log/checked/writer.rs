@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::io::{File, LockGuard};
+use crate::log::checkpoints;
 use crate::log::durability::Durability;
 use crate::log::shared::Shared;
 use crate::log::writer::{Recovery, WriterOptions, data_mode};
@@ -248,11 +249,16 @@ impl CheckedWriter {
 
     pub(crate) fn wait_durable(&self, id: RecordId) -> Result<()> {
         let last = self.tell_all(self.last_id())?;
-        if id > last {
+        let unknown = || {
             let what = format!("{id} was not appended yet; the last record is {last}");
-            return Err(Error::new(ErrorKind::Invalid, "wait for a record", what).at(self.log.dir()));
+            Err(Error::new(ErrorKind::Invalid, "wait for a record", what).at(self.log.dir()))
+        };
+        // Where others write too, the sync finds out what they have appended.
+        if id > last && !self.shared {
+            return unknown();
         }
-        self.tell_all(self.group.wait(id, Duration::ZERO, || self.sync_written()))
+        self.tell_all(self.group.wait(id, Duration::ZERO, || self.sync_written()))?;
+        if self.group.durable().id() < id { unknown() } else { Ok(()) }
     }
 
     pub(crate) fn on_durable(&self, id: RecordId, call: Box<dyn FnOnce(Result<RecordId>) + Send>) {
@@ -287,7 +293,12 @@ impl CheckedWriter {
             if !state.is_full() {
                 return Ok((state, lock));
             }
-            if require_room(&self.log, &self.log.current_settings()?)? == Room::Enough {
+            let settings = self.log.current_settings()?;
+            if settings.retention.expire_after.is_some() {
+                // Where nobody reads, nobody else does it. That it cannot be done is no reason not to append.
+                let _ = checkpoints::prune(&self.log, SegmentId(0), SegmentId(u32::MAX));
+            }
+            if require_room(&self.log, &settings)? == Room::Enough {
                 self.make_room(&mut state)?;
                 return Ok((state, lock));
             }
@@ -390,6 +401,12 @@ impl CheckedWriter {
             state.active.closed = true;
             state.active.data.sync()
         })?;
+        if self.shared && state.control.durable < state.active.mark() {
+            // Whether there is space for the next segment or not: who waits for a record of this one need wait no more.
+            state.control.durable = state.active.mark();
+            self.say(state)?;
+            self.group.reached(state.control.durable);
+        }
         let next = self.log.next_segment(state.active.id)?;
         state.settings = self.log.current_settings()?;
         // Where there is no space for a new segment this one stays the last, closed, and the next append tries again.
@@ -448,7 +465,12 @@ impl CheckedWriter {
             return Ok(id);
         }
         self.group.arrive();
-        self.group.wait(id, company, || self.sync_written())?;
+        // The record is written: "no space" would say that nothing of it is.
+        let waited = self.group.wait(id, company, || self.sync_written());
+        waited.map_err(|error| match error.kind() {
+            ErrorKind::NoSpace => error.of_kind(ErrorKind::Io),
+            _ => error,
+        })?;
         Ok(id)
     }
 
@@ -471,6 +493,13 @@ impl CheckedWriter {
     /// Where others write too, nobody writes while one syncs: so the sync covers what everybody has written.
     fn sync_in_turn(&self) -> Result<Mark> {
         let mut state = self.state()?;
+        // Another process may have synced it, or closed the segment behind it, and said so.
+        let written = state.active.mark();
+        let now = self.control.read()?.filter(|now| self.log.is_of_now(now));
+        let same = now.filter(|now| now.term == state.control.term && !now.is_doubted());
+        if same.is_some_and(|now| now.durable >= written) {
+            return Ok(written);
+        }
         let _lock = self.enter(&mut state)?;
         let mark = state.active.mark();
         if state.control.durable >= mark {
