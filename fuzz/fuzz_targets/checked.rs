@@ -78,11 +78,10 @@ fuzz_target!(|input: Input| {
         Err(error) if error.kind() == ErrorKind::Unsupported => return,
         outcome => outcome.expect("a healthy disk"),
     };
-    let records = read(&log);
-    for (id, payload) in &records {
-        assert_eq!(written.get(id), Some(payload), "{id} was never written like this");
-    }
-    assert_eq!(seen.messages, records.len() as u64);
+    let mut records = read(&log);
+    assert_all_in(&records, &written, "it was never written like this");
+    // An inspection takes what subscribers have read for evidence of what was on the disk; a reader does not.
+    assert!(seen.messages >= records.len() as u64);
 
     let mut plan =
         repair::plan(&log, &seen, &repair::Options::default()).expect("a plan for what was just inspected");
@@ -93,7 +92,11 @@ fuzz_target!(|input: Input| {
         repair::apply(&log, &plan, "now").expect("nobody else is here");
         log = Log::open_on(Arc::clone(&disk), dir).expect("a repaired log");
         let again = inspect::inspect(&log).expect("a repaired log");
-        assert_eq!(read(&log), records, "a repair keeps what could be read, and makes nothing up");
+        // It may bring back more, where it tells how far a segment goes.
+        let now = read(&log);
+        assert_all_in(&records, &now, "a repair has lost it");
+        assert_all_in(&now, &written, "a repair has made it up");
+        records = now;
         plan = repair::plan(&log, &again, &repair::Options::default()).expect("a plan");
         if plan.is_empty() {
             break;
@@ -110,6 +113,12 @@ fuzz_target!(|input: Input| {
     with_one_more.insert(id, b"one more".to_vec());
     assert_eq!(read(&log), with_one_more);
 });
+
+fn assert_all_in(some: &BTreeMap<RecordId, Vec<u8>>, all: &BTreeMap<RecordId, Vec<u8>>, otherwise: &str) {
+    for (id, payload) in some {
+        assert_eq!(all.get(id), Some(payload), "{id}: {otherwise}");
+    }
+}
 
 fn read(log: &Log) -> BTreeMap<RecordId, Vec<u8>> {
     let mut cursor = log.cursor().expect("the directory can be listed");

@@ -51,8 +51,9 @@ impl Index {
 
     /// Takes note of a commit that stands at the segment's end: its records' latest time, where it ends, its last marker.
     pub(crate) fn commit(&mut self, latest: Timestamp, end: u64, last_marker: u32) {
-        let far = self.entries.last().is_none_or(|last| self.end >= last.offset + STRIDE);
-        if far && self.entries.len() < MOST_ENTRIES {
+        let far = self.entries.last().is_none_or(|last| self.end >= last.offset.saturating_add(STRIDE));
+        // Nobody looks for a commit without records.
+        if far && last_marker > self.last_marker && self.entries.len() < MOST_ENTRIES {
             let (offset, marker, latest) = (self.end, self.last_marker, self.latest);
             self.entries.push(Entry { offset, marker, latest });
         }

@@ -350,13 +350,13 @@ impl Planner<'_> {
     fn checked_indexes(&mut self, mended: &BTreeMap<SegmentId, Mended>) -> Result<()> {
         // Where records were lost, entries may point to what is none any more. That goes with the data.
         for (id, mended) in mended {
-            let there = self.seen.segments.iter().any(|segment| segment.id == *id);
-            if let Some(index) = self.index_of_mended(*id, mended)? {
+            if mended.is_whole() && self.log.read_index(*id)?.is_none() {
+                // Of a segment that is a note now, and whose index says nothing: there is nothing to look for in it.
+                if self.size_of(&format!("{id}.idx")) > 0 {
+                    self.index_step(*id, "index of a missing segment".to_owned(), Vec::new());
+                }
+            } else if let Some(index) = self.index_of_mended(*id, mended)? {
                 self.index_step(*id, "index of a mended segment".to_owned(), index.encode());
-            } else if !there && self.size_of(&format!("{id}.idx")) > 0 && self.log.read_index(*id)?.is_none()
-            {
-                // Of a segment that was missing, and whose index says nothing either.
-                self.index_step(*id, "index of a missing segment".to_owned(), Vec::new());
             }
         }
         for segment in &self.seen.segments {
@@ -445,6 +445,10 @@ struct Mended {
 }
 
 impl Mended {
+    fn is_whole(&self) -> bool {
+        self.holes == [(SEGMENT_HEADER as u64, u64::MAX)]
+    }
+
     /// Nothing of it is left but a note.
     fn whole(len: usize) -> Mended {
         Mended { holes: vec![(SEGMENT_HEADER as u64, u64::MAX)], closed_at: Some(len as u64) }
