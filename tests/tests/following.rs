@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jlog::{CreateOptions, Durability, Format, GapKind, Log, Start, Subscriber, WriterOptions};
+use jlog::{CreateOptions, Durability, Format, GapKind, Log, OnDamage, Start, Subscriber, WriterOptions};
 use jlog_tests::{Scratch, at};
 
 const BOTH: [Format; 2] = [Format::Checksummed, Format::Classic];
@@ -106,6 +106,48 @@ fn a_clock_that_steps_back_hides_no_record_from_a_search_by_time() {
         let first = times.iter().position(|time| *time >= wanted);
         let found = log.cursor_from(at(wanted)).unwrap().next_record().unwrap().map(|record| record.time);
         assert_eq!(found, first.map(|n| at(times[n])), "from {wanted} on");
+    }
+}
+
+#[test]
+fn another_segments_file_leads_no_search_by_time_past_records_and_counts_for_nothing() {
+    let scratch = Scratch::new();
+    let log = log_of(&scratch, Format::Checksummed, 200);
+    let segments = log.segments().unwrap();
+    let first = scratch.read(&segments[0].to_string());
+    let subscriber = Subscriber::new("s").unwrap();
+    log.add_subscriber(&subscriber, Start::Begin).unwrap();
+    for place in &segments[1..] {
+        let name = place.to_string();
+        let was = scratch.read(&name);
+        scratch.write(&name, &first);
+
+        let mut cursor = log.cursor().unwrap();
+        cursor.on_damage(OnDamage::Skip);
+        let mut times = Vec::new();
+        while let Some(record) = cursor.next_record().unwrap() {
+            times.push(record.time);
+        }
+        assert!(times.len() < 200, "{name}: nothing is missing");
+        for wanted in (0..2000).step_by(70).map(at) {
+            let mut cursor = log.cursor_from(wanted).unwrap();
+            cursor.on_damage(OnDamage::Skip);
+            let found = loop {
+                match cursor.next_record() {
+                    Ok(Some(record)) if record.time < wanted => {}
+                    Ok(record) => break record.map(|record| record.time),
+                    Err(error) => assert!(cursor.skip_gap().is_some(), "{name}: {error}"),
+                }
+            };
+            assert_eq!(
+                found,
+                times.iter().copied().find(|time| *time >= wanted),
+                "{name}: from {wanted:?} on"
+            );
+        }
+        let lag = log.lag(&subscriber).unwrap();
+        assert!(lag.records >= times.len() as u64, "{name}: {lag:?}, {} are readable", times.len());
+        scratch.write(&name, &was);
     }
 }
 

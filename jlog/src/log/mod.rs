@@ -314,7 +314,7 @@ impl Log {
         let detected = detect::detect_segment(&*disk, &path, id, order)?;
         let shared = Shared::lone(disk, &path, id, detected);
         // A checksummed segment says itself which one it is, whatever its file is called.
-        let said = shared.checked().map_or(Ok(None), |_| shared.header(id))?.map(|header| header.segment);
+        let said = shared.checked().map_or(Ok(None), |_| shared.any_header(id))?.map(|header| header.segment);
         let shared = match said {
             Some(said) if said != id.0 => shared.called(SegmentId(said)),
             _ => shared,

@@ -191,7 +191,7 @@ impl Shared {
             return Ok(Extent::of_size(size, sealed));
         }
         if sealed {
-            return self.sealed_extent(checked, id, size);
+            return self.sealed_extent(id, size);
         }
         let Some(control) = checked.control(&*self.disk, &self.dir)? else {
             return Ok(Extent::of_size(size, false));
@@ -214,10 +214,9 @@ impl Shared {
     }
 
     /// Where a finished segment ends, and with which record, as the next one says.
-    fn sealed_extent(&self, checked: &Checked, id: SegmentId, size: u64) -> Result<Extent> {
+    fn sealed_extent(&self, id: SegmentId, size: u64) -> Result<Extent> {
         let next = id.next().map_or(Ok(None), |next| self.header(next))?;
-        let told = next.filter(|next| next.log == checked.log && next.segment == id.0 + 1);
-        if let Some(next) = told.filter(|next| next.previous_end >= SEGMENT_HEADER as u64) {
+        if let Some(next) = next.filter(|next| next.previous_end >= SEGMENT_HEADER as u64) {
             let (end, last) = (next.previous_end, next.previous_marker);
             return Ok(Extent {
                 proven: end,
@@ -230,8 +229,17 @@ impl Shared {
         Ok(Extent::of_size(size, true))
     }
 
-    /// The header of a checksummed segment, if it is there and sound. Whose it is the caller compares.
+    /// The header of a segment of this checksummed log, if it is there, sound, and this segment's.
     pub(crate) fn header(&self, id: SegmentId) -> Result<Option<SegmentHeader>> {
+        Ok(self.any_header(id)?.filter(|header| self.is_own(header, id)))
+    }
+
+    fn is_own(&self, header: &SegmentHeader, id: SegmentId) -> bool {
+        header.log == self.identity() && header.segment == id.0
+    }
+
+    /// The header in a segment's file, if it is sound, whosever it is.
+    pub(crate) fn any_header(&self, id: SegmentId) -> Result<Option<SegmentHeader>> {
         let Some(file) = File::open_existing(&*self.disk, &self.data_path(id), Open::Read)? else {
             return Ok(None);
         };
@@ -246,16 +254,13 @@ impl Shared {
     /// How many records the log had before a segment, as its header says; `None` where that is not known. Behind a segment
     /// that had lost its header the count begins anew.
     pub(crate) fn records_before(&self, id: SegmentId) -> Result<Option<u64>> {
-        let header =
-            self.header(id)?.filter(|header| header.log == self.identity() && header.segment == id.0);
+        let header = self.header(id)?;
         Ok(header.map(|header| header.records_before).filter(|before| *before > 0 || id == SegmentId(0)))
     }
 
     /// The header of a segment of this log that is in use.
     pub(crate) fn require_header(&self, id: SegmentId) -> Result<SegmentHeader> {
-        let header = self.header(id)?;
-        let ours = header.filter(|header| header.log == self.identity() && header.segment == id.0);
-        ours.ok_or_else(|| {
+        self.header(id)?.ok_or_else(|| {
             let what = "the segment's header is damaged, or another segment's";
             Error::damaged("read the segment", &self.data_path(id), 0, what)
         })
@@ -273,7 +278,7 @@ impl Shared {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
         let got = file.pread_up_to(&mut bytes, 0)?;
         let index = Index::decode(&bytes[..got]);
-        Ok(index.filter(|index| index.header.log == self.identity() && index.header.segment == id.0))
+        Ok(index.filter(|index| self.is_own(&index.header, id)))
     }
 
     /// A watch over the log's directory, if the system has one.

@@ -353,10 +353,8 @@ impl CheckedWriter {
         if mark.segment == active.id {
             return Ok(mark <= active.mark());
         }
-        let Some(next) = mark.segment.next() else { return Ok(false) };
-        let told = self.log.header(next)?.filter(|header| {
-            header.log == self.log.identity() && header.segment == next.0 && mark.segment < active.id
-        });
+        let Some(next) = mark.segment.next().filter(|next| *next <= active.id) else { return Ok(false) };
+        let told = self.log.header(next)?;
         Ok(told
             .is_some_and(|header| header.previous_end >= mark.end && header.previous_marker >= mark.marker))
     }

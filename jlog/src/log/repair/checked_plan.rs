@@ -299,8 +299,7 @@ impl Planner<'_> {
 
     /// The header that a segment has, or has had: its index keeps a copy.
     fn known_header(&self, id: SegmentId) -> Result<Option<SegmentHeader>> {
-        let ours = |header: &SegmentHeader| header.log == self.log.identity() && header.segment == id.0;
-        match self.log.header(id)?.filter(ours) {
+        match self.log.header(id)? {
             Some(header) => Ok(Some(header)),
             None => Ok(self.log.read_index(id)?.map(|index| index.header)),
         }
@@ -311,14 +310,10 @@ impl Planner<'_> {
         if let Some(index) = self.log.read_index(id)? {
             return Ok(Some(index.header));
         }
-        let ours = |header: SegmentHeader| header.log == self.log.identity();
-        let previous = match id.0.checked_sub(1) {
-            Some(n) => self.log.header(SegmentId(n))?.filter(|header| ours(*header) && header.segment == n),
-            None => None,
-        };
+        let before = id.0.checked_sub(1).map(SegmentId);
+        let previous = before.map_or(Ok(None), |before| self.log.header(before))?;
         let next = id.next().map_or(Ok(None), |next| self.log.header(next))?;
-        let next = next.filter(|header| ours(*header) && header.segment == id.0 + 1);
-        let report = self.seen.segments.iter().find(|segment| Some(segment.id.0) == id.0.checked_sub(1));
+        let report = self.seen.segments.iter().find(|segment| Some(segment.id) == before);
         let mut header = SegmentHeader {
             log: self.log.identity(),
             segment: id.0,
