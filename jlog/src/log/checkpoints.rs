@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::checked::retention::{self, Limits};
 use super::checked::settings::Retention;
 use super::checked::unmake;
+use super::kept;
 use super::names::{Listing, METASTORE, Subscriber, checkpoint_path};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -249,15 +250,11 @@ fn set_checked(log: &Shared, file: &File, to: RecordId) -> Result<Option<RecordI
     let generation = now.as_ref().map_or(1, |slot| slot.generation.saturating_add(1));
 
     let leaves = from.is_none_or(|from| from.segment != to.segment);
-    let now = log.current_settings().map(|settings| settings.durability);
-    let synced = leaves || now.unwrap_or(log.settings().durability).is_synced();
+    let durability = log.current_settings().map(|settings| settings.durability);
+    let synced = leaves || durability.unwrap_or(log.settings().durability).is_synced();
     // Not over the newest of the two that were synced; what stands in the third may never have reached the disk.
     let slot = if synced {
-        match slots::decode(
-            slots::Kind::Checkpoint,
-            name_of(file.path()),
-            &bytes[..got.min(SYNCED_SLOTS * SLOT)],
-        ) {
+        match decode_slots(file.path(), &bytes[..got.min(SYNCED_SLOTS * SLOT)]) {
             Held::Newest(slot, _) => (slot.number + 1) % SYNCED_SLOTS,
             _ => 0,
         }
@@ -313,13 +310,14 @@ pub(crate) fn pending(log: &Shared, segment: SegmentId) -> Result<Pending> {
     Ok(Pending { readers, earliest: earliest_wanted(log, &listing)? })
 }
 
-/// Removes the segments in `from..to` that no subscriber wants any more, and says which.
+/// Removes the segments before `to` that no subscriber wants any more, and says which: none, if somebody is seen to be in
+/// `left` still, the segment that somebody has just left, or before it.
 ///
 /// The caller has made the checkpoints durable that allow it. Subscribers added by this engine meanwhile wait for
 /// the metastore's lock. The active segment stays, and so does everything where nobody subscribes, unless the log's
 /// retention says otherwise; what that keeps longer stays too.
-pub(crate) fn prune(log: &Shared, from: SegmentId, to: SegmentId) -> Result<Vec<SegmentId>> {
-    prune_as(log, from, to, Keep::AsRetentionSays)
+pub(crate) fn prune(log: &Shared, left: SegmentId, to: SegmentId) -> Result<Vec<SegmentId>> {
+    prune_as(log, left, to, Keep::AsRetentionSays)
 }
 
 /// Removes everything that all have read, though the log's retention would keep some of it.
@@ -345,7 +343,7 @@ enum Keep {
     Nothing,
 }
 
-fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<Vec<SegmentId>> {
+fn prune_as(log: &Shared, left: SegmentId, to: SegmentId, keep: Keep) -> Result<Vec<SegmentId>> {
     log.require_writable()?;
     let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
     let _lock = metastore.lock()?;
@@ -353,21 +351,20 @@ fn prune_as(log: &Shared, from: SegmentId, to: SegmentId, keep: Keep) -> Result<
     let settings = log.current_settings()?;
     let kept = settings.retention != Retention::default();
     // Of many subscribers each leaves a segment behind at some time, and only the last one lets it go.
-    if !kept && is_held(log, &listing, from)? {
+    if !kept && is_held(log, &listing, left)? {
         return Ok(Vec::new());
     }
     let wanted = earliest_wanted(log, &listing)?;
     let active = log.active()?;
     let mut limits = Limits { read: wanted.unwrap_or_default().min(active), dropped: SegmentId(0) };
-    // Where a removal has failed, what it left goes first: a segment that is gone before an older one is a hole.
-    let from = SegmentId(0);
     // A policy looks at the whole log, not at what one checkpoint has left behind.
-    let (from, to) = if kept { (SegmentId(0), SegmentId(u32::MAX)) } else { (from, to) };
+    let to = if kept { SegmentId(u32::MAX) } else { to };
     if kept && keep == Keep::AsRetentionSays {
         limits = retention::limits(log, &listing, wanted, &settings.retention, active)?;
     }
     let unread = |id: &SegmentId| wanted.is_none_or(|wanted| *id >= wanted);
-    let going = |id: &SegmentId| *id < limits.dropped || (*id >= from && *id < limits.read.min(to));
+    // Where a removal has failed, what it left goes first: a segment that is gone before an older one is a hole.
+    let going = |id: &SegmentId| *id < limits.dropped.max(limits.read.min(to));
     let unwanted: Vec<_> = listing.segments.iter().copied().filter(going).collect();
     if unwanted.iter().any(unread) {
         retention::note_dropped(&metastore, limits.dropped)?;
@@ -455,7 +452,7 @@ pub(crate) fn advance(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Re
 }
 
 pub(crate) fn sync_names(log: &Shared) -> Result<()> {
-    log.disk().sync_dir(log.dir()).map_err(|e| Error::io("sync the directory", log.dir(), e))
+    kept::sync_names(&**log.disk(), log.dir())
 }
 
 /// The start of a segment, as a checkpoint.

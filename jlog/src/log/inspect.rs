@@ -22,7 +22,7 @@ use super::checked::control::CONTROL;
 use super::checked::index::{self, Made};
 use super::checked::settings::{FoundSettings, Settings};
 use super::checkpoints::{self, Stored};
-use super::kept::each_chunk;
+use super::kept::used_up_to;
 use super::names::{Listing, METASTORE, PRE_COMMIT, Subscriber, checkpoint_path};
 use super::pre_commit::{Contents, dissect};
 use super::shared::{Shared, Sight};
@@ -433,18 +433,6 @@ impl IndexWatch {
     }
 }
 
-/// The end of the bytes from `from` on that are not all zeros.
-fn used_up_to(walk: &Walk<SegmentSource>, from: u64) -> Result<u64> {
-    let mut end = from;
-    each_chunk(walk.source().data(), from, u64::MAX, &mut |chunk, at| {
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            end = at + last as u64 + 1;
-        }
-        Ok(())
-    })?;
-    Ok(end)
-}
-
 fn hole_detail(kind: HoleKind) -> &'static str {
     match kind {
         HoleKind::Bytes => "these bytes hold no record that can be believed",
@@ -609,7 +597,10 @@ impl<'a> Survey<'a> {
             self.findings.push(Finding { segment: Some(id), after: self.last, ..finding });
         }
         if let Ending::Torn { from } = ending {
-            let to = if self.log.checked().is_some() { used_up_to(&walk, from)? } else { walk.end() };
+            let to = match self.log.checked() {
+                Some(_) => used_up_to(walk.source().data(), from, u64::MAX)?,
+                None => walk.end(),
+            };
             self.torn(id, from, to);
         }
         let (details, wrong) = index.finish(self.log, id, &walk, report.sound)?;

@@ -22,8 +22,12 @@ pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
 }
 
 pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    disk.sync_dir(parent).map_err(|e| Error::io("sync the directory", parent, e))
+    sync_names(disk, path.parent().unwrap_or(path))
+}
+
+/// Makes durable what the files in a directory are called.
+pub(crate) fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))
 }
 
 /// Keeps the bytes `from..to` of a file as `.repair/torn/<label>-<from>`, durably. Zeros are not worth keeping.
@@ -36,7 +40,7 @@ pub(crate) fn keep_torn(
     from: u64,
     to: u64,
 ) -> Result<Option<PathBuf>> {
-    if only_zeros(file, from, to)? {
+    if used_up_to(file, from, to)? == from {
         return Ok(None);
     }
     let disk = &**log.disk();
@@ -89,13 +93,16 @@ pub(crate) fn copy(source: &File, target: &File, from: u64, to: u64) -> Result<(
     each_chunk(source, from, to, &mut |chunk, at| target.pwrite(chunk, at - from))
 }
 
-fn only_zeros(file: &File, from: u64, to: u64) -> Result<bool> {
-    let mut zeros = true;
-    each_chunk(file, from, to, &mut |chunk, _| {
-        zeros &= chunk.iter().all(|b| *b == 0);
+/// The end of the bytes in `from..to` that are not all zeros; `from` where they are.
+pub(crate) fn used_up_to(file: &File, from: u64, to: u64) -> Result<u64> {
+    let mut end = from;
+    each_chunk(file, from, to, &mut |chunk, at| {
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
         Ok(())
     })?;
-    Ok(zeros)
+    Ok(end)
 }
 
 /// Reads `from..to`, or as much of it as there is, a piece at a time.

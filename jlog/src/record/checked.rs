@@ -184,6 +184,21 @@ pub(crate) enum Beginning {
 }
 
 impl SegmentHeader {
+    /// A header that knows nothing of the segments before it.
+    pub(crate) fn new(log: LogIdentity, segment: u32) -> SegmentHeader {
+        SegmentHeader {
+            log,
+            segment,
+            created: Timestamp::default(),
+            records_before: 0,
+            bytes_before: 0,
+            latest_before: Timestamp::default(),
+            previous_end: 0,
+            previous_marker: 0,
+            recycled: false,
+        }
+    }
+
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER] {
         let mut out = [0; SEGMENT_HEADER];
         out[..8].copy_from_slice(&SEGMENT_MAGIC);

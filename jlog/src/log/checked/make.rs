@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{Disk, File, Open};
+use crate::log::kept::sync_names;
 use crate::record::checked::{Beginning, SEGMENT_HEADER, SegmentHeader};
 use crate::segment::data_path;
 
@@ -21,19 +22,15 @@ fn spare(dir: &Path) -> PathBuf {
     dir.join(SPARE)
 }
 
-fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))
-}
-
-/// Makes a segment, durable with its name and its header, and returns it with its header and its size. With `room`, so
-/// many bytes are written in advance, so that later syncs change no size.
+/// Makes a segment, durable with its name and its header, and returns it with its header. With `room`, so many bytes
+/// are written in advance, so that later syncs change no size.
 pub(crate) fn make(
     disk: &dyn Disk,
     dir: &Path,
     mut header: SegmentHeader,
     room: Option<u64>,
     mode: u32,
-) -> Result<(File, SegmentHeader, u64)> {
+) -> Result<(File, SegmentHeader)> {
     let path = dir.join(NEW);
     // What a crash has left is not written over: of two renames it may have lost the first, and then these are the bytes
     // of a segment that is still there.
@@ -42,10 +39,9 @@ pub(crate) fn make(
     let file = File::open(disk, &path, Open::Create(mode))?;
     header.recycled = reused;
     file.pwrite(&header.encode(), 0)?;
-    let size = match room {
-        Some(room) => fill(&file, room)?,
-        None => SEGMENT_HEADER as u64,
-    };
+    if let Some(room) = room {
+        fill(&file, room)?;
+    }
     file.sync()?;
 
     let target = data_path(dir, SegmentId(header.segment));
@@ -56,7 +52,7 @@ pub(crate) fn make(
     }
     drop(file);
     // Under its own name, so that errors tell of it.
-    Ok((File::open(disk, &target, Open::ReadWrite)?, header, size))
+    Ok((File::open(disk, &target, Open::ReadWrite)?, header))
 }
 
 /// Makes the spare file the new one, if there is one that is nothing else any more.
@@ -89,7 +85,7 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
 }
 
 /// Writes zeros up to `room`. Where there is no space for that the segment grows as it is written.
-fn fill(file: &File, room: u64) -> Result<u64> {
+fn fill(file: &File, room: u64) -> Result<()> {
     let zeros = vec![0; CHUNK.min(usize::try_from(room).unwrap_or(CHUNK))];
     let mut at = file.size()?;
     while at < room {
@@ -97,13 +93,12 @@ fn fill(file: &File, room: u64) -> Result<u64> {
         match file.pwrite(&zeros[..len], at) {
             Ok(()) => at += len as u64,
             Err(error) if error.kind() == ErrorKind::NoSpace => {
-                file.truncate(SEGMENT_HEADER as u64)?;
-                return Ok(SEGMENT_HEADER as u64);
+                return file.truncate(SEGMENT_HEADER as u64);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(at)
+    Ok(())
 }
 
 /// The bytes of the segment that is kept to be used again.

@@ -9,7 +9,7 @@ use super::control::{Control, Mark};
 use super::make;
 use super::writer::Active;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::SegmentId;
+use crate::id::{SegmentId, Timestamp};
 use crate::io::{File, Open};
 use crate::log::checkpoints;
 use crate::log::kept;
@@ -100,7 +100,7 @@ impl Reach {
                 (reach.segment, reach.read) = now;
             }
         };
-        for (_, checkpoint) in crate::log::checkpoints::all(log, &log.listing()?)? {
+        for (_, checkpoint) in checkpoints::all(log, &log.listing()?)? {
             if let Some(id) = checkpoint {
                 tell(id.segment, id.marker.0);
             }
@@ -126,7 +126,7 @@ pub(crate) fn take_over(
     let Some(last) = listing.last_segment() else {
         // A log that was written to has had segments: what they were called is not given again.
         let used = control.is_some_and(|control| control.term > 0) || reach.segment > SegmentId(0);
-        let id = if used { after(log, reach.segment)? } else { SegmentId(0) };
+        let id = if used { log.next_segment(reach.segment)? } else { SegmentId(0) };
         return first(log, id, control, room);
     };
     // After a boot the kernel remembers nothing that could be doubted.
@@ -144,12 +144,11 @@ pub(crate) fn take_over(
         recovery.torn = Some((survey.mark.id(), survey.torn_end - survey.mark.end));
         cut(log, last, &data, survey.mark.end, survey.torn_end)?;
     }
-    let size = data.size()?;
-    let active = Active::new(last, data, survey.index, size);
+    let active = Active::new(last, data, survey.index);
     match decision.go_on {
         GoOn::Here => Ok(active),
         GoOn::Next => {
-            let id = after(log, last.max(reach.segment))?;
+            let id = log.next_segment(last.max(reach.segment))?;
             if seen.header == HeaderSeen::Sound && !seen.closed && !seen.damaged {
                 // It explains itself, where that can be had; its successor says the same.
                 let _ = active.close(0).and_then(|()| active.data.sync());
@@ -164,22 +163,13 @@ pub(crate) fn take_over(
     }
 }
 
-fn after(log: &Shared, id: SegmentId) -> Result<SegmentId> {
-    log.next_segment(id)
-}
-
 fn first(log: &Shared, id: SegmentId, control: Option<&Control>, room: bool) -> Result<Active> {
     let lost = told_of_missing(control, id);
     let header = SegmentHeader {
-        log: log.identity(),
-        segment: id.0,
         created: log.settings().created,
-        records_before: 0,
-        bytes_before: 0,
-        latest_before: crate::id::Timestamp::default(),
         previous_end: lost.end,
         previous_marker: lost.marker,
-        recycled: false,
+        ..SegmentHeader::new(log.identity(), id.0)
     };
     make_segment(log, header, room)
 }
@@ -193,9 +183,9 @@ fn told_of_missing(control: Option<&Control>, id: SegmentId) -> Mark {
 /// Makes the segment of this header, and opens it.
 pub(crate) fn make_segment(log: &Shared, header: SegmentHeader, room: bool) -> Result<Active> {
     let room = room.then_some(u64::from(log.current_settings()?.segment_size));
-    let (file, header, size) = make::make(&**log.disk(), log.dir(), header, room, data_mode(log)?)?;
+    let (file, header) = make::make(&**log.disk(), log.dir(), header, room, data_mode(log)?)?;
     log.saw(SegmentId(header.segment));
-    Ok(Active::new(SegmentId(header.segment), Arc::new(file), Index::new(header), size))
+    Ok(Active::new(SegmentId(header.segment), Arc::new(file), Index::new(header)))
 }
 
 /// Opens the last segment, and makes the kernel show what the disk has of it: after a failed sync, which may have been
@@ -299,13 +289,14 @@ pub(crate) fn walk_through<S: Source>(
     log: &Shared,
     id: SegmentId,
 ) -> Result<Walked> {
+    // Where the segment has lost its own.
+    let lost = SegmentHeader::new(log.identity(), id.0);
     let (mut damaged, mut unusable, mut certain) = (false, false, true);
     let mut index: Option<Index> = None;
-    let mut latest = crate::id::Timestamp::default();
+    let mut latest = Timestamp::default();
     let ending = loop {
         let step = walk.step()?;
-        let index =
-            index.get_or_insert_with(|| Index::new(walk.header().copied().unwrap_or(lost_header(log, id))));
+        let index = index.get_or_insert_with(|| Index::new(walk.header().copied().unwrap_or(lost)));
         match step {
             Step::Record(found) => {
                 latest = latest.max(found.header.time);
@@ -327,25 +318,10 @@ pub(crate) fn walk_through<S: Source>(
             }
         }
     };
-    let index = index.unwrap_or_else(|| Index::new(lost_header(log, id)));
+    let index = index.unwrap_or_else(|| Index::new(lost));
     // A file that ends within its header may have had any number.
     let certain = certain && walk.extent().end > SEGMENT_HEADER as u64 - 1;
     Ok(Walked { index, damaged, unusable, certain, ending })
-}
-
-/// A header for a segment that has lost its own: what it knew of the segments before it is not known.
-fn lost_header(log: &Shared, id: SegmentId) -> SegmentHeader {
-    SegmentHeader {
-        log: log.identity(),
-        segment: id.0,
-        created: crate::id::Timestamp::default(),
-        records_before: 0,
-        bytes_before: 0,
-        latest_before: crate::id::Timestamp::default(),
-        previous_end: 0,
-        previous_marker: 0,
-        recycled: false,
-    }
 }
 
 /// Where the bytes end that a crash has left torn: with the last commit that proves itself, or the last byte that is
@@ -356,14 +332,7 @@ fn torn_end<S: Source>(walk: &CheckedWalk<S>, data: &File, from: u64, size: u64)
     if recycled {
         return Ok(stray.max(size.min(from + SEGMENT_HEADER as u64)));
     }
-    let mut end = stray;
-    kept::each_chunk(data, from, size, &mut |chunk, at| {
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            end = end.max(at + last as u64 + 1);
-        }
-        Ok(())
-    })?;
-    Ok(end)
+    Ok(kept::used_up_to(data, from, size)?.max(stray))
 }
 
 impl Active {
@@ -375,8 +344,6 @@ impl Active {
         let between = if self.id.next() == Some(id) { 0 } else { u64::from(told.marker) };
         let records = u64::from(ours.last_marker).saturating_add(between);
         let header = SegmentHeader {
-            log: log.identity(),
-            segment: id.0,
             created: ours.latest,
             records_before: ours.header.records_before.saturating_add(records),
             bytes_before: ours
@@ -386,7 +353,7 @@ impl Active {
             latest_before: ours.latest,
             previous_end: told.end,
             previous_marker: told.marker,
-            recycled: false,
+            ..SegmentHeader::new(log.identity(), id.0)
         };
         if told == self.mark() {
             self.write_index(log)?;

@@ -11,14 +11,14 @@ use super::retention::{Room, require_room};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
-use crate::io::{File, LockGuard};
+use crate::io::{File, LockGuard, Open};
 use crate::log::checkpoints;
 use crate::log::durability::Durability;
 use crate::log::shared::Shared;
 use crate::log::writer::{Recovery, WriterOptions, data_mode};
 use crate::record::CheckedWalk;
 use crate::record::checked::{
-    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER,
+    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, kind,
     record_span,
 };
 use crate::record::compress::MAX_MESSAGE;
@@ -70,15 +70,13 @@ pub(crate) struct Active {
     pub(crate) data: Arc<File>,
     pub(super) place: Place,
     pub(crate) index: Index,
-    /// How many bytes its file has.
-    size: u64,
     /// It ends with the commit that closes it: nothing is appended to it any more.
     closed: bool,
 }
 
 impl Active {
-    pub(crate) fn new(id: SegmentId, data: Arc<File>, index: Index, size: u64) -> Active {
-        Active { id, data, place: Place::new(index.header.log, id.0), index, size, closed: false }
+    pub(crate) fn new(id: SegmentId, data: Arc<File>, index: Index) -> Active {
+        Active { id, data, place: Place::new(index.header.log, id.0), index, closed: false }
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -565,9 +563,8 @@ fn join(
         return Ok((active, now));
     }
 
-    let mut taken = take_over(log, before.as_ref(), room, recovery)?;
+    let taken = take_over(log, before.as_ref(), room, recovery)?;
     taken.data.sync()?;
-    taken.size = taken.data.size()?;
     let mark = taken.mark();
     let now = Control {
         boot: log.boot(),
@@ -602,14 +599,14 @@ impl Active {
     /// Opens the segment that others write to.
     fn reopen(log: &Shared, id: SegmentId) -> Result<Active> {
         let path = log.data_path(id);
-        let data = Arc::new(File::open(&**log.disk(), &path, crate::io::Open::ReadWrite)?);
+        let data = Arc::new(File::open(&**log.disk(), &path, Open::ReadWrite)?);
         let index = Index::new(log.require_header(id)?);
-        Ok(Active::new(id, data, index, 0))
+        Ok(Active::new(id, data, index))
     }
 
     /// Walks on from this segment's end as far as others have written, and cuts off the half of a commit that one who died
     /// has left. `None` if the segment is damaged, or closed by somebody who could not say that there is another one.
-    fn walk_on(&mut self, log: &Shared, now: &Control) -> Result<Option<Index>> {
+    fn walk_on(&self, log: &Shared, now: &Control) -> Result<Option<Index>> {
         let size = self.data.size()?;
         // What the control file says was written is there, whole: the machine has not been down since.
         let written = Some(now.written).filter(|written| written.segment == self.id).unwrap_or_default();
@@ -633,16 +630,12 @@ impl Active {
         if damaged || walk.is_closed() {
             return Ok(None);
         }
-        self.size = size;
         if matches!(ending, Ending::Torn { .. }) {
             self.data.truncate(index.end)?;
-            self.size = index.end;
         }
         Ok(Some(index))
     }
-}
 
-impl Active {
     /// Whether neither a commit stands at `at` nor the first bytes of one, left by somebody who died before he could tell.
     fn is_free(&self, at: u64) -> Result<bool> {
         let mut bytes = [0; COMMIT_HEADER];
@@ -660,8 +653,7 @@ impl State {
     fn append(&mut self, log: &Shared, message: &[u8], time: Timestamp, durable: u64) -> Result<RecordId> {
         check_size(log, message)?;
         let mut payload = std::mem::take(&mut self.payload);
-        let (header, stored) =
-            payload.of(message, time, crate::record::checked::kind::MESSAGE, self.settings.compression);
+        let (header, stored) = payload.of(message, time, kind::MESSAGE, self.settings.compression);
         let at = self.active.index.end;
         let outcome = if stored.len() <= COPY_LIMIT {
             let mut bytes = std::mem::take(&mut self.scratch);
@@ -712,8 +704,7 @@ impl State {
                 gathered = fits;
                 break;
             }
-            let (header, stored) =
-                payload.of(message, time, crate::record::checked::kind::MESSAGE, self.settings.compression);
+            let (header, stored) = payload.of(message, time, kind::MESSAGE, self.settings.compression);
             push_record(&mut bytes, self.active.place, self.active.index.end, header, stored);
             records += 1;
             total += message.len() as u64;
@@ -762,10 +753,8 @@ impl State {
             let clear = error.kind() == ErrorKind::NoSpace && active.data.truncate(at).is_ok();
             self.failed |= !clear;
             let error = if clear { error } else { error.of_kind(ErrorKind::Io) };
-            self.active.size = at;
             return Err(error);
         }
-        active.size = active.size.max(at + len);
         active.index.commit(latest, at + len, marker);
         Ok(RecordId { segment: active.id, marker: Marker(marker) })
     }

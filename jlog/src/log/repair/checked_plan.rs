@@ -10,7 +10,7 @@ use crate::log::checked::index::of as make_index;
 use crate::log::checkpoints::{self, Stored};
 use crate::log::inspect::{Finding, FindingKind, SegmentReport, has_unsound_slot, misplaced};
 use crate::log::names::{METASTORE, checkpoint_path};
-use crate::log::repair::plan::Planner;
+use crate::log::repair::plan::{Planner, cutting_off, moving};
 use crate::record::checked::{
     ALIGN, COMMIT_HEADER, CommitHeader, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
     kind,
@@ -66,21 +66,9 @@ impl Planner<'_> {
             if fits || !self.wants(Part::Checkpoints, Some(to.segment), true) {
                 continue;
             }
-            let from = now.map_or_else(|| "nowhere".to_owned(), |id| id.to_string());
             // Newer than whatever a slot of the old file may hold.
             let bytes = checkpoints::checked_file(self.log, &path, to, 1 << 32);
-            let step = Step {
-                part: Part::Checkpoints,
-                file: subscriber.name.file_name().to_string_lossy().into_owned(),
-                from: 0,
-                to: len,
-                what: what.to_owned(),
-                deed: format!("move \"{}\" from {from} to {to}", subscriber.name),
-                lost: Some(0),
-                safe: true,
-                moves_ids_after: None,
-            };
-            self.step(step, Deed::Replace(bytes));
+            self.step(moving(&subscriber.name, now, to, len, what), Deed::Replace(bytes));
         }
         Ok(())
     }
@@ -125,20 +113,9 @@ impl Planner<'_> {
         let torn = torn.filter(|_| self.wants(Part::Data, Some(id), true));
         let cut = torn.map(|finding| finding.from);
         if let Some(finding) = torn {
-            let step = Step {
-                part: Part::Data,
-                file: finding.file.clone(),
-                from: finding.from,
-                to: finding.to,
-                what: "torn end".to_owned(),
-                deed: format!("cut {} B", finding.to - finding.from),
-                lost: None,
-                safe: true,
-                moves_ids_after: None,
-            };
             let deed =
                 if patches.is_empty() { Deed::Truncate(finding.from) } else { Deed::Patch(Vec::new(), None) };
-            self.step(step, deed);
+            self.step(cutting_off(finding), deed);
         }
         if !patches.is_empty() {
             self.merge_patches(id, patches, cut);
@@ -314,17 +291,7 @@ impl Planner<'_> {
         let previous = before.map_or(Ok(None), |before| self.log.header(before))?;
         let next = id.next().map_or(Ok(None), |next| self.log.header(next))?;
         let report = self.seen.segments.iter().find(|segment| Some(segment.id) == before);
-        let mut header = SegmentHeader {
-            log: self.log.identity(),
-            segment: id.0,
-            created: Timestamp::default(),
-            records_before: 0,
-            bytes_before: 0,
-            latest_before: Timestamp::default(),
-            previous_end: 0,
-            previous_marker: 0,
-            recycled: true,
-        };
+        let mut header = SegmentHeader { recycled: true, ..SegmentHeader::new(self.log.identity(), id.0) };
         if let (Some(previous), Some(report)) = (previous, report) {
             // A finished segment ends with the commit that closes it, which its successor does not count.
             header.records_before = previous.records_before.saturating_add(u64::from(report.last_marker.0));

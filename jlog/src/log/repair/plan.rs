@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::id::{Marker, RecordId, SegmentId};
 use crate::io::{File, Open};
 use crate::log::inspect::{Finding, FindingKind, Inspection, SegmentReport, misplaced, read_pre_commit};
-use crate::log::names::{METASTORE, PRE_COMMIT, checkpoint_path};
+use crate::log::names::{METASTORE, PRE_COMMIT, Subscriber, checkpoint_path};
 use crate::log::shared::{Shared, Sight};
 use crate::log::{Log, checkpoints};
 use crate::record::classic::{
@@ -102,22 +102,8 @@ impl Planner<'_> {
             {
                 continue;
             }
-            let from = now.map_or_else(|| "nowhere".to_owned(), |id| id.to_string());
             let bytes = encode_checkpoint(to, self.log.codec().order).to_vec();
-            self.step(
-                Step {
-                    part: Part::Checkpoints,
-                    file: subscriber.name.file_name().to_string_lossy().into_owned(),
-                    from: 0,
-                    to: len,
-                    what: what.to_owned(),
-                    deed: format!("move \"{}\" from {from} to {to}", subscriber.name),
-                    lost: Some(0),
-                    safe: true,
-                    moves_ids_after: None,
-                },
-                Deed::Overwrite(bytes),
-            );
+            self.step(moving(&subscriber.name, now, to, len, what), Deed::Overwrite(bytes));
         }
         Ok(())
     }
@@ -232,17 +218,7 @@ impl Planner<'_> {
         let torn = self.seen.findings.iter().find(|finding| finding.kind == FindingKind::Torn);
         let torn = torn.filter(|finding| self.wants(Part::Data, finding.segment, true)).cloned();
         if let Some(finding) = torn {
-            let step = Step {
-                part: Part::Data,
-                file: finding.file,
-                from: finding.from,
-                to: finding.to,
-                what: "torn end".to_owned(),
-                deed: format!("cut {} B", finding.to - finding.from),
-                lost: None,
-                safe: true,
-                moves_ids_after: None,
-            };
+            let step = cutting_off(&finding);
             // Where the segment is written anew anyway, its end goes with the rest.
             let cut = finding.segment.and_then(|id| self.cuts.get_mut(&id));
             let deed = match cut {
@@ -432,6 +408,37 @@ impl Planner<'_> {
 
     pub(super) fn size_of(&self, file: &str) -> u64 {
         self.log.disk().info(&self.log.dir().join(file), false).map_or(0, |info| info.len)
+    }
+}
+
+/// The step that moves a subscriber's checkpoint, whose file has so many bytes.
+pub(super) fn moving(name: &Subscriber, from: Option<RecordId>, to: RecordId, len: u64, what: &str) -> Step {
+    let from = from.map_or_else(|| "nowhere".to_owned(), |id| id.to_string());
+    Step {
+        part: Part::Checkpoints,
+        file: name.file_name().to_string_lossy().into_owned(),
+        from: 0,
+        to: len,
+        what: what.to_owned(),
+        deed: format!("move \"{name}\" from {from} to {to}"),
+        lost: Some(0),
+        safe: true,
+        moves_ids_after: None,
+    }
+}
+
+/// The step that cuts a torn end off.
+pub(super) fn cutting_off(torn: &Finding) -> Step {
+    Step {
+        part: Part::Data,
+        file: torn.file.clone(),
+        from: torn.from,
+        to: torn.to,
+        what: "torn end".to_owned(),
+        deed: format!("cut {} B", torn.to - torn.from),
+        lost: None,
+        safe: true,
+        moves_ids_after: None,
     }
 }
 
