@@ -53,7 +53,7 @@ pub use log::{
 pub use log::{inspect, repair};
 pub use order::Order;
 pub use record::Compression;
-pub use record::checked::LogIdentity;
+pub use record::checked::{Kind, LogIdentity};
 pub use record::classic::{Metastore, Safety};
 pub use record::compress::MAX_MESSAGE;
 pub use segment::{IndexDetails, IndexState};

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use jlog::io::sim::SimDisk;
 use jlog::io::{Disk, File, Open, PathKind};
-use jlog::{Cursor, ErrorKind, Gap, Log, OnDamage, Order, Reader, Record, RecordId, Tail, Timestamp};
+use jlog::{Cursor, ErrorKind, Gap, Kind, Log, OnDamage, Order, Reader, Record, RecordId, Tail, Timestamp};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -279,12 +279,13 @@ pub struct Seen {
     pub doubtful: bool,
     pub offset: u64,
     pub stored_len: u64,
+    pub kind: Kind,
 }
 
 impl From<Record<'_>> for Seen {
     fn from(record: Record<'_>) -> Seen {
-        let Record { id, time, payload, doubtful, offset, stored_len } = record;
-        Seen { id, time, payload: payload.to_vec(), doubtful, offset, stored_len }
+        let Record { kind, id, time, payload, doubtful, offset, stored_len } = record;
+        Seen { id, time, payload: payload.to_vec(), doubtful, offset, stored_len, kind }
     }
 }
 

@@ -10,12 +10,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::io::RawWatch;
 use crate::record::Compression;
+use crate::record::checked::Kind;
 use crate::record::walk::{Ending, Found, Hole, HoleKind, Step, Walk};
 use crate::segment::SegmentSource;
 
 /// A record, lent until the next one is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// What it is: a message, unless it was appended as something else.
+    pub kind: Kind,
     /// Its id. Behind damage where it is not known how many records are lost, one is assumed.
     pub id: RecordId,
     /// The time its writer gave it.
@@ -640,6 +643,7 @@ impl Cursor {
             _ => &self.message,
         };
         Record {
+            kind: Kind(found.kind),
             id,
             time: found.header.time,
             payload,

@@ -46,6 +46,35 @@ pub(crate) mod kind {
     pub(crate) const MESSAGE: u8 = 1;
     /// What repair puts in the place of damage: its seconds say how many records were lost there.
     pub(crate) const LOST: u8 = 2;
+    /// From here on the numbers are the applications'. Those below are the format's.
+    pub(crate) const APPLICATION: u8 = 16;
+
+    /// Whether it is delivered as it comes.
+    pub(crate) fn is_delivered(kind: u8) -> bool {
+        kind == MESSAGE || kind >= APPLICATION
+    }
+}
+
+/// What a record is, as its header says: a message, or whatever an application means by one of the numbers that are
+/// the applications' own.
+///
+/// All kinds are delivered, counted and kept alike. A classic log has messages alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub(crate) u8);
+
+impl Kind {
+    /// A message.
+    pub const MESSAGE: Kind = Kind(kind::MESSAGE);
+
+    /// A kind of the application's own, 16 to 255; `None` for the numbers below, which are the format's.
+    pub const fn application(number: u8) -> Option<Kind> {
+        if number >= kind::APPLICATION { Some(Kind(number)) } else { None }
+    }
+
+    /// The number in the record's header.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
 }
 
 const COMPRESSED: u8 = 1;

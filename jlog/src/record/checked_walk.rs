@@ -189,7 +189,8 @@ impl<S: Source> CheckedWalk<S> {
                 return None;
             }
             let bytes = self.here.get(self.pos, RECORD_HEADER)?;
-            if bytes[12] != kind::MESSAGE || bytes[13] != 0 {
+            let kind = bytes[12];
+            if !kind::is_delivered(kind) || bytes[13] != 0 {
                 return None;
             }
             let len = u32_at(bytes, 0);
@@ -207,7 +208,7 @@ impl<S: Source> CheckedWalk<S> {
                 body: offset + RECORD_HEADER as u64,
                 span,
                 compression: Compression::None,
-                kind: kind::MESSAGE,
+                kind,
             });
         }
     }
