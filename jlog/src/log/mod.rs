@@ -40,7 +40,7 @@ pub use lag::Lag;
 pub use metrics::Counts;
 pub use names::Subscriber;
 pub use reader::{Interval, Reader};
-pub use writer::{Recovery, Writer, WriterOptions};
+pub use writer::{Entry, Place, Recovery, Writer, WriterOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};

@@ -13,6 +13,7 @@ use super::names::METASTORE;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{RecordId, SegmentId, Timestamp};
+use crate::record::checked::Kind;
 
 /// How a [`Writer`] works.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +53,28 @@ impl WriterOptions {
         self.buffer = (bytes > 0).then_some(bytes);
         self
     }
+}
+
+/// A record to be appended: see [`Writer::append_entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// The time it carries. Times need not ascend.
+    pub time: Timestamp,
+    /// What it holds, at most [`MAX_MESSAGE`](crate::MAX_MESSAGE) bytes.
+    pub payload: &'a [u8],
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub id: RecordId,
+    /// The first byte of its header in its segment's file.
+    pub offset: u64,
+    /// The bytes it takes there, header and padding included.
+    pub stored_len: u64,
 }
 
 /// What a writer found, and put right, when it was opened.
@@ -175,7 +198,11 @@ impl Writer {
                 }
                 Ok(id)
             }
-            Engine::Checked(writer) => writer.append(message, time, durability),
+            Engine::Checked(writer) => {
+                let entry = Entry { kind: Kind::MESSAGE, time, payload: message };
+                let last = writer.append(&mut std::iter::once(entry), durability, &mut |_| {})?;
+                Ok(last.expect("one record was appended"))
+            }
         }
     }
 
@@ -201,7 +228,40 @@ impl Writer {
                 }
                 Ok(last)
             }
-            Engine::Checked(writer) => writer.append_batch(&mut messages, writer.durability()),
+            Engine::Checked(writer) => {
+                let mut entries =
+                    messages.map(|(payload, time)| Entry { kind: Kind::MESSAGE, time, payload });
+                writer.append(&mut entries, writer.durability(), &mut |_| {})
+            }
+        }
+    }
+
+    /// Appends several records of any kind, one behind the other, as one commit, and says where each stands: see
+    /// [`Log::read_at`](crate::Log::read_at). One lock, one write and one sync serve all of them; large payloads are
+    /// written from where they are. As durable when it returns as `durability` says. None at all is no commit.
+    ///
+    /// Readers see all of them or nothing, after a crash too.
+    ///
+    /// # Errors
+    /// As [`Writer::append_batch`]; [`Invalid`](ErrorKind::Invalid) for a kind that is the format's own, which only an
+    /// unknown one read from a log can be; [`Unsupported`](ErrorKind::Unsupported) for a classic log.
+    pub fn append_entries(&self, entries: &[Entry<'_>], durability: Durability) -> Result<Vec<Place>> {
+        let writer = self.checked("append entries")?;
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut places = Vec::with_capacity(entries.len());
+        writer.append(&mut entries.iter().copied(), durability, &mut |place| places.push(place))?;
+        Ok(places)
+    }
+
+    /// The writer of a checksummed log.
+    fn checked(&self, doing: &'static str) -> Result<&CheckedWriter> {
+        match &*self.engine {
+            Engine::Checked(writer) => Ok(writer),
+            Engine::Classic(..) => {
+                Err(Error::new(ErrorKind::Unsupported, doing, "only a checksummed log can do that"))
+            }
         }
     }
 

@@ -412,6 +412,11 @@ impl Payload {
         let payload_crc = crc32fast::hash(stored);
         (RecordHeader { len, time, kind, compressed, payload_crc }, stored)
     }
+
+    /// The compressed bytes of the last message, to keep.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.compressed)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Appending to a checksummed log: one commit, one write; the sync is the group's.
 
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,18 +16,17 @@ use crate::io::{File, LockGuard, Open};
 use crate::log::checkpoints;
 use crate::log::durability::Durability;
 use crate::log::shared::Shared;
-use crate::log::writer::{Recovery, WriterOptions, data_mode};
+use crate::log::writer::{Entry, Place as Stands, Recovery, WriterOptions, data_mode};
 use crate::record::CheckedWalk;
 use crate::record::checked::{
-    ALIGN, COMMIT_HEADER, CommitHeader, Payload, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, kind,
-    record_span,
+    COMMIT_HEADER, CommitHeader, Kind, Payload, Place, SEGMENT_HEADER, kind, record_span,
 };
 use crate::record::compress::MAX_MESSAGE;
 use crate::record::index::Index;
 use crate::record::walk::{Ending, Extent};
 use crate::segment::SegmentSource;
 
-/// Up to this size a record is copied behind its headers and written in one piece; above, in three.
+/// Up to this size a payload is copied behind its header; above, it is written from where it is.
 const COPY_LIMIT: usize = 16 * 1024;
 
 /// How long a writer that waits for subscribers sleeps before it looks again.
@@ -153,36 +153,25 @@ impl CheckedWriter {
         !self.shared
     }
 
-    pub(crate) fn append(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
-        self.tell_all(self.append_one(message, time, durability))
-    }
-
-    fn append_one(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
-        let (mut state, lock) = self.enter_with_room()?;
-        let durable = self.durable_in(&state);
-        let id = state.append(&self.log, message, time, durable)?;
-        self.tell(&mut state)?;
-        drop(lock);
-        self.log.metrics().appended(1, message.len() as u64);
-        self.acknowledge(state, id, durability)
-    }
-
-    pub(crate) fn append_batch(
+    /// Appends all of them as one commit, tells where each stands, and returns the id of the last; `None` for none.
+    pub(crate) fn append<'a>(
         &self,
-        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
+        entries: &mut dyn Iterator<Item = Entry<'a>>,
         durability: Durability,
+        placed: &mut dyn FnMut(Stands),
     ) -> Result<Option<RecordId>> {
-        self.tell_all(self.append_all(messages, durability))
+        self.tell_all(self.append_all(entries, durability, placed))
     }
 
-    fn append_all(
+    fn append_all<'a>(
         &self,
-        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
+        entries: &mut dyn Iterator<Item = Entry<'a>>,
         durability: Durability,
+        placed: &mut dyn FnMut(Stands),
     ) -> Result<Option<RecordId>> {
         let (mut state, lock) = self.enter_with_room()?;
         let durable = self.durable_in(&state);
-        let Some((id, records, bytes)) = state.append_batch(&self.log, messages, durable)? else {
+        let Some((id, records, bytes)) = state.append(&self.log, entries, durable, placed)? else {
             return Ok(None);
         };
         self.tell(&mut state)?;
@@ -650,125 +639,142 @@ impl State {
         self.active.closed || self.active.index.end >= u64::from(self.settings.segment_size)
     }
 
-    fn append(&mut self, log: &Shared, message: &[u8], time: Timestamp, durable: u64) -> Result<RecordId> {
-        check_size(log, message)?;
+    /// One commit for all of them. The last id, how many there are, and how many bytes their messages have.
+    fn append<'a>(
+        &mut self,
+        log: &Shared,
+        entries: &mut dyn Iterator<Item = Entry<'a>>,
+        durable: u64,
+        placed: &mut dyn FnMut(Stands),
+    ) -> Result<Option<(RecordId, u32, u64)>> {
+        let mut gathered = Gathered { bytes: std::mem::take(&mut self.scratch), ..Gathered::default() };
         let mut payload = std::mem::take(&mut self.payload);
-        let (header, stored) = payload.of(message, time, kind::MESSAGE, self.settings.compression);
-        let at = self.active.index.end;
-        let outcome = if stored.len() <= COPY_LIMIT {
-            let mut bytes = std::mem::take(&mut self.scratch);
-            bytes.resize(COMMIT_HEADER, 0);
-            push_record(&mut bytes, self.active.place, at, header, stored);
-            self.finish(&mut bytes, 1, durable);
-            let outcome = self.write(bytes.len() as u64, 1, time, |data, at| data.pwrite(&bytes, at));
-            self.scratch = bytes;
-            outcome
-        } else {
-            let span = record_span(stored.len() as u64);
-            let body = u32::try_from(span).expect("a record of at most MAX_MESSAGE bytes");
-            let commit = self.commit(body, 1, durable).encode(self.active.place, at);
-            let record = header.encode(self.active.place, at + COMMIT_HEADER as u64);
-            let filling = [0; ALIGN];
-            let filling = &filling[..(span as usize) - RECORD_HEADER - stored.len()];
-            let len = COMMIT_HEADER as u64 + span;
-            self.write(len, 1, time, |data, at| {
-                let pieces = [&commit[..], &record, stored, filling];
-                data.pwritev(&mut pieces.map(IoSlice::new), at)
-            })
-        };
+        let outcome = self.gather(log, entries, &mut gathered, &mut payload, placed).and_then(|()| {
+            if gathered.records == 0 {
+                return Ok(None);
+            }
+            self.write(&mut gathered, durable).map(|id| Some((id, gathered.records, gathered.total)))
+        });
+        self.scratch = gathered.bytes;
         self.payload = payload;
         outcome
     }
 
-    /// One commit for all of them. The last id, how many there are, and how many bytes their messages have.
-    fn append_batch(
-        &mut self,
+    /// The records of a commit that will stand at the segment's end.
+    fn gather<'a>(
+        &self,
         log: &Shared,
-        messages: &mut dyn Iterator<Item = (&[u8], Timestamp)>,
-        durable: u64,
-    ) -> Result<Option<(RecordId, u32, u64)>> {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        let mut payload = std::mem::take(&mut self.payload);
-        bytes.resize(COMMIT_HEADER, 0);
-        let (mut records, mut total, mut latest) = (0u32, 0, Timestamp::default());
-        let mut gathered = Ok(());
-        for (message, time) in messages {
-            let fits = check_size(log, message).and_then(|()| {
-                let all = bytes.len() as u64 + record_span(message.len() as u64 + 64);
-                if all > u64::from(u32::MAX) || records == u32::MAX {
-                    return Err(too_large(log, "a batch of 4 GiB or more"));
-                }
-                Ok(())
-            });
-            if fits.is_err() {
-                gathered = fits;
-                break;
+        entries: &mut dyn Iterator<Item = Entry<'a>>,
+        into: &mut Gathered<'a>,
+        payload: &mut Payload,
+        placed: &mut dyn FnMut(Stands),
+    ) -> Result<()> {
+        let (place, end) = (self.active.place, self.active.index.end);
+        into.bytes.resize(COMMIT_HEADER, 0);
+        for Entry { kind, time, payload: message } in entries {
+            check_entry(log, kind, message)?;
+            let all = into.len() + record_span(message.len() as u64 + 64);
+            if all > u64::from(u32::MAX) || into.records == u32::MAX {
+                return Err(too_large(log, "a batch of 4 GiB or more"));
             }
-            let (header, stored) = payload.of(message, time, kind::MESSAGE, self.settings.compression);
-            push_record(&mut bytes, self.active.place, self.active.index.end, header, stored);
-            records += 1;
-            total += message.len() as u64;
-            latest = latest.max(time);
+            let offset = end + into.len();
+            let (header, stored) = payload.of(message, time, kind.number(), self.settings.compression);
+            into.bytes.extend_from_slice(&header.encode(place, offset));
+            if stored.len() <= COPY_LIMIT {
+                into.bytes.extend_from_slice(stored);
+            } else {
+                let lent = match header.compressed {
+                    true => Cow::Owned(payload.take()),
+                    false => Cow::Borrowed(message),
+                };
+                into.lent_bytes += lent.len() as u64;
+                into.lent.push((into.bytes.len(), lent));
+            }
+            into.fill(offset + header.span() - end);
+            let marker = Marker(self.active.next_marker().saturating_add(into.records));
+            let id = RecordId { segment: self.active.id, marker };
+            placed(Stands { id, offset, stored_len: header.span() });
+            into.records += 1;
+            into.total += message.len() as u64;
+            into.latest = into.latest.max(time);
         }
-        self.payload = payload;
-        let outcome = gathered.and_then(|()| {
-            if records == 0 {
-                return Ok(None);
-            }
-            self.finish(&mut bytes, records, durable);
-            let id = self.write(bytes.len() as u64, records, latest, |data, at| data.pwrite(&bytes, at))?;
-            Ok(Some((id, records, total)))
-        });
-        self.scratch = bytes;
-        outcome
+        Ok(())
     }
 
     fn commit(&self, len: u32, records: u32, durable: u64) -> CommitHeader {
         CommitHeader { len, records, first_marker: self.active.next_marker(), durable, closing: false }
     }
 
-    /// Puts the commit's header in front of its records.
-    fn finish(&self, bytes: &mut [u8], records: u32, durable: u64) {
-        let len = u32::try_from(bytes.len() - COMMIT_HEADER).expect("checked when the records were gathered");
-        let commit = self.commit(len, records, durable);
-        bytes[..COMMIT_HEADER].copy_from_slice(&commit.encode(self.active.place, self.active.index.end));
-    }
-
-    fn write(
-        &mut self,
-        len: u64,
-        records: u32,
-        latest: Timestamp,
-        put: impl FnOnce(&File, u64) -> Result<()>,
-    ) -> Result<RecordId> {
+    /// Puts the commit's header in front of its records, and writes it.
+    fn write(&mut self, gathered: &mut Gathered<'_>, durable: u64) -> Result<RecordId> {
+        let (at, len) = (self.active.index.end, gathered.len());
+        let body = u32::try_from(len - COMMIT_HEADER as u64).expect("checked when the records were gathered");
+        let commit = self.commit(body, gathered.records, durable);
         let active = &mut self.active;
-        let at = active.index.end;
-        let last = active.index.last_marker.checked_add(records);
+        let last = active.index.last_marker.checked_add(gathered.records);
         let Some(marker) = last else {
             let what = "a segment can hold 4,294,967,295 records; make its segments smaller";
             return Err(Error::new(ErrorKind::TooLarge, "append a record", what).at(active.data.path()));
         };
-        if let Err(error) = put(&active.data, at) {
+        gathered.bytes[..COMMIT_HEADER].copy_from_slice(&commit.encode(active.place, at));
+        if let Err(error) = gathered.write(&active.data, at) {
             // Nothing of it may stay. Where that cannot be had either, this writer is at its end, and says so.
             let clear = error.kind() == ErrorKind::NoSpace && active.data.truncate(at).is_ok();
             self.failed |= !clear;
             let error = if clear { error } else { error.of_kind(ErrorKind::Io) };
             return Err(error);
         }
-        active.index.commit(latest, at + len, marker);
+        active.index.commit(gathered.latest, at + len, marker);
         Ok(RecordId { segment: active.id, marker: Marker(marker) })
     }
 }
 
-/// Puts a record behind others of the commit that will stand at `commit_at`.
-fn push_record(bytes: &mut Vec<u8>, place: Place, commit_at: u64, header: RecordHeader, stored: &[u8]) {
-    let at = commit_at + bytes.len() as u64;
-    bytes.extend_from_slice(&header.encode(place, at));
-    bytes.extend_from_slice(stored);
-    bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+/// The bytes of a commit on their way to the segment: small payloads are copied behind their headers, large ones are
+/// written from where they are.
+#[derive(Default)]
+struct Gathered<'a> {
+    /// Headers, small payloads, and what fills them up.
+    bytes: Vec<u8>,
+    /// The large payloads, and in front of which of these bytes each stands.
+    lent: Vec<(usize, Cow<'a, [u8]>)>,
+    lent_bytes: u64,
+    records: u32,
+    /// The bytes of all messages.
+    total: u64,
+    latest: Timestamp,
 }
 
-fn check_size(log: &Shared, message: &[u8]) -> Result<()> {
+impl Gathered<'_> {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64 + self.lent_bytes
+    }
+
+    /// Fills it with zeros up to so many bytes: fewer than 8.
+    fn fill(&mut self, len: u64) {
+        let missing = usize::try_from(len - self.len()).expect("less than a multiple of 8 away");
+        self.bytes.resize(self.bytes.len() + missing, 0);
+    }
+
+    fn write(&self, data: &File, at: u64) -> Result<()> {
+        if self.lent.is_empty() {
+            return data.pwrite(&self.bytes, at);
+        }
+        let mut pieces = Vec::with_capacity(2 * self.lent.len() + 1);
+        let mut from = 0;
+        for (to, lent) in &self.lent {
+            pieces.extend([IoSlice::new(&self.bytes[from..*to]), IoSlice::new(lent)]);
+            from = *to;
+        }
+        pieces.push(IoSlice::new(&self.bytes[from..]));
+        data.pwritev(&mut pieces, at)
+    }
+}
+
+fn check_entry(log: &Shared, kind: Kind, message: &[u8]) -> Result<()> {
+    if !kind::is_delivered(kind.number()) {
+        let what = format!("{} is no message's kind, and no application's", kind.number());
+        return Err(Error::new(ErrorKind::Invalid, "append a record", what).at(log.dir()));
+    }
     if message.len() <= MAX_MESSAGE {
         return Ok(());
     }
