@@ -255,6 +255,16 @@ impl Writer {
         Ok(places)
     }
 
+    /// Finishes the active segment, unless it holds no record, and goes on in the next one; returns the segment that is
+    /// active now. All that was appended before is durable when it returns, and so is the new segment's name.
+    ///
+    /// # Errors
+    /// As [`Writer::append`], where the next segment cannot be made; [`Unsupported`](ErrorKind::Unsupported) for a
+    /// classic log.
+    pub fn rotate(&self) -> Result<SegmentId> {
+        self.checked("finish the segment")?.rotate()
+    }
+
     /// The writer of a checksummed log.
     fn checked(&self, doing: &'static str) -> Result<&CheckedWriter> {
         match &*self.engine {

@@ -169,7 +169,7 @@ impl CheckedWriter {
         durability: Durability,
         placed: &mut dyn FnMut(Stands),
     ) -> Result<Option<RecordId>> {
-        let (mut state, lock) = self.enter_with_room()?;
+        let (mut state, lock) = self.enter_with_room(State::is_full)?;
         let durable = self.durable_in(&state);
         let Some((id, records, bytes)) = state.append(&self.log, entries, durable, placed)? else {
             return Ok(None);
@@ -189,6 +189,11 @@ impl CheckedWriter {
         }
         self.group.deliver();
         outcome
+    }
+
+    /// Goes on in the next segment, unless the active one holds no record. All that was appended is durable then.
+    pub(crate) fn rotate(&self) -> Result<SegmentId> {
+        self.tell_all(self.enter_with_room(State::is_used).map(|(state, _)| state.active.id))
     }
 
     /// Makes all that was appended durable.
@@ -271,13 +276,16 @@ impl CheckedWriter {
         Ok(state)
     }
 
-    /// The state, and the log for one append: in a segment with room, once the log's policies allow one more where one is
-    /// needed. Nobody is kept out while it waits for that.
-    fn enter_with_room(&self) -> Result<(MutexGuard<'_, State>, Option<LockGuard<'_>>)> {
+    /// The state, and the log for one append: in a segment that is not done with yet, once the log's policies allow one
+    /// more where one is needed. Nobody is kept out while it waits for that.
+    fn enter_with_room(
+        &self,
+        is_done: fn(&State) -> bool,
+    ) -> Result<(MutexGuard<'_, State>, Option<LockGuard<'_>>)> {
         loop {
             let mut state = self.state()?;
             let lock = self.enter(&mut state)?;
-            if !state.is_full() {
+            if !is_done(&state) {
                 return Ok((state, lock));
             }
             let settings = self.log.current_settings()?;
@@ -403,6 +411,7 @@ impl CheckedWriter {
             outcome => outcome?,
         };
         state.active = made;
+        state.appended = false;
         state.control.durable = state.active.mark();
         state.control.written = state.active.mark();
         self.say(state)?;
@@ -637,6 +646,10 @@ impl Active {
 impl State {
     fn is_full(&self) -> bool {
         self.active.closed || self.active.index.end >= u64::from(self.settings.segment_size)
+    }
+
+    fn is_used(&self) -> bool {
+        self.active.closed || self.active.index.last_marker > 0
     }
 
     /// One commit for all of them. The last id, how many there are, and how many bytes their messages have.
