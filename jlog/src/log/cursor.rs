@@ -75,6 +75,8 @@ pub struct Cursor {
     watch: Option<Box<dyn RawWatch>>,
     /// The active segment was missing, and the cursor waits for the one behind it.
     passed_end: bool,
+    /// It reads for a subscriber, who is told what was given back unread.
+    is_subscribers: bool,
     /// Whether messages are stored as they are, so that most can be lent as they come.
     plain: bool,
     /// Records up to this marker of the segment that the cursor starts in are passed over.
@@ -117,6 +119,7 @@ impl Cursor {
             records_passed: None,
             watch: None,
             passed_end: false,
+            is_subscribers: false,
             plain,
             segment: after.segment,
             walk: None,
@@ -131,6 +134,13 @@ impl Cursor {
             delivered: (0, 0),
             message: Vec::new(),
         }
+    }
+
+    /// Starts behind a subscriber's checkpoint.
+    pub(crate) fn of_subscriber(log: Arc<Shared>, after: RecordId) -> Cursor {
+        let mut cursor = Cursor::new(log, after);
+        cursor.is_subscribers = true;
+        cursor
     }
 
     /// Chooses what happens where records cannot be delivered. The default is [`OnDamage::Stop`].
@@ -406,6 +416,8 @@ impl Cursor {
             }
             match step {
                 Step::Record(found) => return Ok(Ahead::Record(found)),
+                // What was given back is nobody's loss but a subscriber's who had not read it.
+                Step::Hole(hole) if hole.kind == HoleKind::Reclaimed && !self.is_subscribers => {}
                 Step::Hole(hole) => {
                     // A writer that put the end in order may have cut the file since the walk was told how long it is.
                     let extent = self.log.extent(self.segment, walk.source().data(), self.sight)?;
@@ -579,19 +591,26 @@ impl Cursor {
     fn damage(&self, hole: &Hole) -> Gap {
         let after =
             (hole.after > 0).then_some(RecordId { segment: self.segment, marker: Marker(hole.after) });
+        // Of what was given back the subscriber may have read the first.
+        let read = match hole.kind {
+            HoleKind::Reclaimed => self.skip.0.saturating_sub(hole.after),
+            _ => 0,
+        };
+        let lost = hole.lost.map(|lost| lost.saturating_sub(read));
         Gap {
             kind: match hole.kind {
                 HoleKind::Bytes | HoleKind::Payload | HoleKind::Beginning => GapKind::Damage,
                 HoleKind::Foreign => GapKind::Foreign,
                 HoleKind::CutShort => GapKind::CutShort,
                 HoleKind::Repaired => GapKind::Repaired,
+                HoleKind::Reclaimed => GapKind::Reclaimed,
             },
             segment: self.segment,
             through: self.segment,
             from: hole.from,
             to: hole.to,
             after: after.or(self.last),
-            lost: hole.lost.map(u64::from),
+            lost: lost.map(u64::from),
             doubtful: None,
         }
     }

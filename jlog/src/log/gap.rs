@@ -23,6 +23,8 @@ pub enum GapKind {
     Repaired,
     /// Segments were removed before all had read them, because a retention policy says so.
     Dropped,
+    /// A segment's space was given back before this subscriber had read all of it: see [`Log::reclaim`](crate::Log::reclaim).
+    Reclaimed,
 }
 
 /// A stretch of the log that holds no record that can be delivered.
@@ -80,6 +82,7 @@ impl fmt::Display for Gap {
                     self.segment, self.from, self.to
                 )?;
             }
+            GapKind::Reclaimed => write!(f, "the space of segment {} was given back", self.segment)?,
             GapKind::Empty => write!(f, "segment {} is finished and yet empty", self.segment)?,
         }
         if let Some(after) = self.after {

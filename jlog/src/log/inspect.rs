@@ -158,7 +158,9 @@ pub struct SegmentReport {
     pub file_bytes: u64,
     /// How many messages can be read from it.
     pub messages: u64,
-    /// The marker of its last message; greater than `messages` where some are lost.
+    /// How many records stood in it before its space was given back: all of them, or none.
+    pub reclaimed: u64,
+    /// The marker of its last message; greater than `messages` where some are lost, or were reclaimed.
     pub last_marker: Marker,
     /// Whether it is finished: a later one is active.
     pub sealed: bool,
@@ -443,6 +445,7 @@ fn hole_detail(kind: HoleKind) -> &'static str {
         }
         HoleKind::CutShort => "the segment ends here, and the next one says it did not",
         HoleKind::Repaired => "a repair has put a note in the place of damage",
+        HoleKind::Reclaimed => "the space of its records was given back",
     }
 }
 
@@ -548,6 +551,7 @@ impl<'a> Survey<'a> {
             bytes: 0,
             file_bytes: 0,
             messages: 0,
+            reclaimed: 0,
             last_marker: Marker(0),
             sealed,
             index: IndexDetails { entries: 0, closed: false, state: IndexState::Missing },
@@ -564,6 +568,10 @@ impl<'a> Survey<'a> {
                     let id = RecordId { segment: id, marker: Marker(found.marker) };
                     doubtful = found.doubtful.then_some(id);
                     self.record(&mut walk, &found, &mut report)?;
+                }
+                Step::Hole(hole) if hole.kind == HoleKind::Reclaimed => {
+                    report.reclaimed += u64::from(hole.lost.unwrap_or(0));
+                    index.hole(&walk, &hole);
                 }
                 Step::Hole(hole) => {
                     report.sound &= hole.kind == HoleKind::Repaired;

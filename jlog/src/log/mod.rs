@@ -556,6 +556,39 @@ impl Log {
         checkpoints::drop_before(&self.shared, segment)
     }
 
+    /// Gives back the space of a finished segment whose records nobody needs any more, whatever lies before and behind it.
+    /// What stays of it is a stub of less than 200 bytes that stands for all of its records: every other id stays what it
+    /// is, and nothing is missing. Cursors pass over it; a subscriber who had not read all of it meets a gap of kind
+    /// [`Reclaimed`](GapKind::Reclaimed). Who still has the old file open may read it to its end.
+    ///
+    /// Durable when it returns, after one sync of a small file and two of the directory; broken off anywhere, the segment
+    /// is whole or it is the stub. A segment that was reclaimed before stays as it is. Where all segments up to some place
+    /// can go, [`Log::drop_before`] is better: it leaves nothing.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for the active segment; [`NoSuchRecord`](ErrorKind::NoSuchRecord) for one that is
+    /// not there; [`Damaged`](ErrorKind::Damaged) if its header is; [`NoSpace`](ErrorKind::NoSpace) if there is none for
+    /// the stub; [`Unsupported`](ErrorKind::Unsupported) for a classic log, and one whose metastore is damaged.
+    pub fn reclaim(&self, segment: SegmentId) -> Result<()> {
+        self.require_checked("reclaim the segment")?;
+        if self.shared.is_lone() || self.metastore_problem().is_some() {
+            let what = "only a log with a sound metastore can be changed";
+            return Err(Error::new(ErrorKind::Unsupported, "reclaim the segment", what).at(self.path()));
+        }
+        checked::reclaim::reclaim(&self.shared, segment)
+    }
+
+    /// Whether a segment was [reclaimed](Log::reclaim). Reads its first 184 bytes. A finished segment that never had a
+    /// record, and takes no room, is as good as reclaimed.
+    ///
+    /// # Errors
+    /// [`NoSuchRecord`](ErrorKind::NoSuchRecord) for a segment that is not there; [`Unsupported`](ErrorKind::Unsupported)
+    /// for a classic log.
+    pub fn is_reclaimed(&self, segment: SegmentId) -> Result<bool> {
+        self.require_checked("look at the segment")?;
+        checked::reclaim::is_reclaimed(&self.shared, segment)
+    }
+
     /// What [`Log::clean`] would remove now.
     pub fn cleanable(&self) -> Result<Vec<SegmentId>> {
         let listing = self.list()?;
@@ -712,6 +745,13 @@ impl Log {
 
     fn walk(&self, segment: SegmentId) -> Result<Option<Walk<SegmentSource>>> {
         self.shared.walk(segment, Sight::Acknowledged)
+    }
+
+    fn require_checked(&self, doing: &'static str) -> Result<()> {
+        if self.shared.checked().is_some() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, doing, "only a checksummed log can do that").at(self.path()))
     }
 
     fn no_segment(&self, segment: SegmentId) -> Error {

@@ -40,7 +40,7 @@ impl Reader {
         // With its segment open, no repair moves the ids in it: what the checkpoint means stays what it means.
         let mut start = checkpoints::of(&log, subscriber)?;
         loop {
-            let mut cursor = Cursor::new(Arc::clone(&log), start);
+            let mut cursor = Cursor::of_subscriber(Arc::clone(&log), start);
             cursor.enter()?;
             let now = checkpoints::of(&log, subscriber)?;
             if now == start {
@@ -152,7 +152,7 @@ impl Reader {
         } else {
             let before =
                 RecordId { segment: first.segment, marker: Marker(first.marker.0.saturating_sub(1)) };
-            behind = Cursor::new(Arc::clone(&self.log), before);
+            behind = Cursor::of_subscriber(Arc::clone(&self.log), before);
             behind.on_damage(self.cursor.policy());
             &mut behind
         };

@@ -46,6 +46,8 @@ pub(crate) mod kind {
     pub(crate) const MESSAGE: u8 = 1;
     /// What repair puts in the place of damage: its seconds say how many records were lost there.
     pub(crate) const LOST: u8 = 2;
+    /// What stands in the place of all records of a segment whose space was given back: its seconds say how many.
+    pub(crate) const RECLAIMED: u8 = 3;
     /// From here on the numbers are the applications'. Those below are the format's.
     pub(crate) const APPLICATION: u8 = 16;
 

@@ -476,8 +476,10 @@ impl<S: Source> CheckedWalk<S> {
         let (Some(header), Some(records)) = (header, stands) else {
             return lost(self, commit.end, commit.left, HoleKind::Bytes);
         };
-        if header.kind == kind::LOST {
-            return lost(self, at + header.span(), records, HoleKind::Repaired);
+        match header.kind {
+            kind::LOST => return lost(self, at + header.span(), records, HoleKind::Repaired),
+            kind::RECLAIMED => return lost(self, at + header.span(), records, HoleKind::Reclaimed),
+            _ => {}
         }
         let body = at + RECORD_HEADER as u64;
         let payload = self.here.fill(&self.source, body, header.len as usize, commit.end)?;
@@ -522,7 +524,8 @@ impl<S: Source> CheckedWalk<S> {
 
 /// How many records of a commit with `left` more to come this one stands for; `None` if that cannot be.
 fn stands_for(header: &RecordHeader, left: u32) -> Option<u32> {
-    let records = if header.kind == kind::LOST { header.time.seconds } else { 1 };
+    let is_note = matches!(header.kind, kind::LOST | kind::RECLAIMED);
+    let records = if is_note { header.time.seconds } else { 1 };
     (1..=left).contains(&records).then_some(records)
 }
 

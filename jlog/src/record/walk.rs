@@ -192,6 +192,8 @@ pub(crate) enum HoleKind {
     CutShort,
     /// What a repair has put in the place of damage.
     Repaired,
+    /// What stands in the place of records that nobody needs any more.
+    Reclaimed,
 }
 
 /// Bytes that hold no record that can be believed.

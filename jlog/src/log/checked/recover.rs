@@ -306,7 +306,7 @@ pub(crate) fn walk_through<S: Source>(
             }
             Step::Hole(hole) => {
                 unusable |= matches!(hole.kind, HoleKind::Foreign | HoleKind::Beginning);
-                damaged |= hole.kind != HoleKind::Repaired;
+                damaged |= !matches!(hole.kind, HoleKind::Repaired | HoleKind::Reclaimed);
                 certain &= hole.lost.is_some();
                 if walk.is_between_commits() {
                     index.commit(latest, walk.position(), walk.marker());

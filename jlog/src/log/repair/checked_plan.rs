@@ -147,7 +147,9 @@ impl Planner<'_> {
         let id = segment.id;
         let mut closed_at = None;
         let (patch, deed) = match hole.kind {
-            HoleKind::Repaired | HoleKind::CutShort | HoleKind::Foreign => return Ok(()),
+            HoleKind::Repaired | HoleKind::Reclaimed | HoleKind::CutShort | HoleKind::Foreign => {
+                return Ok(());
+            }
             // With a sound header it would look like a segment that never had a record.
             HoleKind::Beginning if hole.lost.is_none() => return Ok(()),
             HoleKind::Beginning => {
