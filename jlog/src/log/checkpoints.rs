@@ -409,6 +409,7 @@ fn remove(log: &Shared, listing: &Listing, unwanted: Vec<SegmentId>) -> Result<V
                 _ => {}
             }
         }
+        log.files().forget(id);
         removed.push(id);
         if log.checked().is_some() {
             // A power cut must not bring back this one without the next: what is left would have a hole.

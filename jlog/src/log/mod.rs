@@ -47,7 +47,7 @@ use crate::id::{Marker, RecordId, SegmentId, Timestamp};
 use crate::io::{Disk, File, Open, OsDisk, PathKind};
 use crate::order::Order;
 use crate::record::Compression;
-use crate::record::checked::LogIdentity;
+use crate::record::checked::{Kind, LogIdentity};
 use crate::record::classic::{DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
 use crate::record::walk::{Step, Walk};
 use crate::segment::{IndexCheck, IndexDetails, SegmentSource, build_index};
@@ -442,6 +442,28 @@ impl Log {
         }
         cursor.skip_to_time(time)?;
         Ok(cursor)
+    }
+
+    /// Reads one record by the place where it stands: `offset` is that of its header in the segment's file, as
+    /// [`Place`] and [`Record`] tell it. `payload` is cleared, and holds the message then.
+    ///
+    /// One system call, if the segment is held open (a few dozen are, those read last) and the record is not longer than
+    /// `expected_len` bytes, which is a guess; two, if it is. The checksums of its header, of its place and of its message
+    /// are compared. Several threads may read at the same time. What is written and not yet acknowledged is read as well.
+    ///
+    /// # Errors
+    /// [`NoSuchRecord`](ErrorKind::NoSuchRecord) if the segment is not there, or was reclaimed;
+    /// [`Damaged`](ErrorKind::Damaged), with file and offset, if no sound record of this place stands there;
+    /// [`Unsupported`](ErrorKind::Unsupported) for a classic log.
+    pub fn read_at(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        expected_len: usize,
+        payload: &mut Vec<u8>,
+    ) -> Result<(Kind, Timestamp)> {
+        self.require_checked("read the record")?;
+        checked::point::read(&self.shared, segment, offset, expected_len, payload)
     }
 
     /// How far a subscriber is behind what readers can see.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::checked::Checked;
 use super::checked::control::Control;
+use super::checked::files::OpenFiles;
 use super::checked::settings::{FoundSettings, Settings};
 use super::detect::{Detected, Layout};
 use super::metrics::Metrics;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// The one file that this "log" consists of, where a segment is looked at by itself.
     lone: Option<(SegmentId, PathBuf)>,
     metrics: Metrics,
+    /// The segments held open for point reads.
+    files: OpenFiles,
     /// Which subscriber, in the order of names, was last found to keep a segment.
     holder: AtomicUsize,
     #[cfg(feature = "async")]
@@ -76,6 +79,7 @@ impl Shared {
             floor: AtomicU32::new(last.0),
             lone: None,
             metrics: Metrics::default(),
+            files: OpenFiles::default(),
             holder: AtomicUsize::new(0),
             #[cfg(feature = "async")]
             watcher: Default::default(),
@@ -100,6 +104,10 @@ impl Shared {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn files(&self) -> &OpenFiles {
+        &self.files
     }
 
     pub(crate) fn holder(&self) -> &AtomicUsize {

@@ -530,7 +530,7 @@ fn stands_for(header: &RecordHeader, left: u32) -> Option<u32> {
 }
 
 /// What the record holds, how many bytes of its payload stand in front of that, and how it is compressed.
-fn describe(header: &RecordHeader, payload: &[u8]) -> Option<(Header, u64, Compression)> {
+pub(crate) fn describe(header: &RecordHeader, payload: &[u8]) -> Option<(Header, u64, Compression)> {
     let (time, len) = (header.time, header.len);
     if !header.compressed {
         return Some((Header { time, len, stored: len }, 0, Compression::None));

@@ -14,5 +14,5 @@ pub(crate) mod scan;
 pub(crate) mod slots;
 pub(crate) mod walk;
 
-pub(crate) use checked_walk::CheckedWalk;
+pub(crate) use checked_walk::{CheckedWalk, describe};
 pub use compress::Compression;

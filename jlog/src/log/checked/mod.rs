@@ -3,14 +3,17 @@
 //!
 //! - `settings`: the metastore; `control`: what the processes of a log tell each other
 //! - `retention`: what goes beside what all have read
+//! - `point`, `files`: reading one record by its place; the segments held open for that
 //! - `reclaim`: giving back the space of a segment that nobody needs, in any order
 //! - `index`: making and comparing the index of a segment
 //! - `writer`, `group`, `make`, `recover`: appending; sharing syncs; making segments; what an unclean end has left
 
 pub(crate) mod control;
+pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod index;
 mod make;
+pub(crate) mod point;
 pub(crate) mod reclaim;
 mod recover;
 pub(crate) mod retention;

@@ -70,6 +70,7 @@ pub(crate) fn reclaim(log: &Shared, id: SegmentId) -> Result<()> {
         return Err(error);
     }
     disk.rename(&new, &path).map_err(|e| Error::io("put the stub in the segment's place", &path, e))?;
+    log.files().forget(id);
     sync_names(log)
 }
 
