@@ -4,3 +4,7 @@
 //! crate exists so that the workspace has its final shape.
 
 #![deny(missing_docs)]
+
+mod id;
+
+pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
