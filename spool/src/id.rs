@@ -355,7 +355,8 @@ mod tests {
 
     #[test]
     fn slots_in_log_lines_of_an_evening_in_2003_are_of_that_evening() {
-        let slots = ["31B987F3", "CBD987F3", "393A87F3", "945A87F3"].map(|digits| from_hex(digits.as_bytes()));
+        let slots =
+            ["31B987F3", "CBD987F3", "393A87F3", "945A87F3"].map(|digits| from_hex(digits.as_bytes()));
         assert_eq!(slots, [1064868627, 1064869308, 1064870803, 1064871241].map(Some));
     }
 

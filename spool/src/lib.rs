@@ -5,6 +5,10 @@
 
 #![deny(missing_docs)]
 
+mod context;
+mod decode;
 mod id;
 
+pub use context::{Context, ContextFilter};
+pub use decode::DecodeError;
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
