@@ -7,8 +7,10 @@
 
 mod context;
 mod decode;
+mod envelope;
 mod id;
 
 pub use context::{Context, ContextFilter};
 pub use decode::DecodeError;
+pub use envelope::{Address, AddressError, Envelope, EnvelopeEnd};
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
