@@ -9,8 +9,10 @@ mod context;
 mod decode;
 mod envelope;
 mod id;
+mod retry;
 
 pub use context::{Context, ContextFilter};
 pub use decode::DecodeError;
 pub use envelope::{Address, AddressError, Envelope, EnvelopeEnd};
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
+pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
