@@ -1,7 +1,6 @@
 //! The message spool: messages held durably between "accepted" and "delivered".
 //!
-//! Nothing is here yet. The spool stands on the log engine's public API (`jlog`) and is built after it; this
-//! crate exists so that the workspace has its final shape.
+//! Nothing is here yet but its parts. The spool stands on the log engine's public API (`jlog`) and is built after it.
 
 #![deny(missing_docs)]
 
@@ -9,10 +8,16 @@ mod context;
 mod decode;
 mod envelope;
 mod id;
+#[allow(dead_code, reason = "the store that uses it is not here yet")]
+mod index;
+pub mod mailbox;
+mod pool;
 mod retry;
 
 pub use context::{Context, ContextFilter};
 pub use decode::DecodeError;
 pub use envelope::{Address, AddressError, Envelope, EnvelopeEnd};
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
+pub use index::QueueKey;
+pub use pool::{Completion, Drain, Full, JobEnded, Pool, PoolOptions, PoolStats};
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
