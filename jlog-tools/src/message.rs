@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::ValueEnum;
 use jlog::inspect::Buffered;
-use jlog::{Record, RecordId, Timestamp};
+use jlog::{Kind, Record, RecordId, Timestamp};
 use serde::Serialize;
 
 use crate::console::is_unsafe;
@@ -32,17 +32,25 @@ pub(crate) struct Message<'a> {
     pub(crate) time: Timestamp,
     pub(crate) payload: &'a [u8],
     pub(crate) doubtful: bool,
+    pub(crate) kind: Kind,
 }
 
 impl<'a> From<&Record<'a>> for Message<'a> {
     fn from(record: &Record<'a>) -> Message<'a> {
-        Message { id: Some(record.id), time: record.time, payload: record.payload, doubtful: record.doubtful }
+        let Record { id, time, payload, doubtful, kind, .. } = *record;
+        Message { id: Some(id), time, payload, doubtful, kind }
     }
 }
 
 impl<'a> From<&'a Buffered> for Message<'a> {
     fn from(buffered: &'a Buffered) -> Message<'a> {
-        Message { id: None, time: buffered.time, payload: &buffered.payload, doubtful: false }
+        Message {
+            id: None,
+            time: buffered.time,
+            payload: &buffered.payload,
+            doubtful: false,
+            kind: Kind::MESSAGE,
+        }
     }
 }
 
@@ -56,6 +64,9 @@ pub(crate) struct Json<'a> {
     pub(crate) data: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data_b64: Option<String>,
+    /// Of a record that is no message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<u8>,
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) doubtful: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -75,6 +86,7 @@ impl<'a> Message<'a> {
             len: self.payload.len(),
             data: text,
             data_b64: text.is_none().then(|| BASE64.encode(self.payload)),
+            kind: (self.kind != Kind::MESSAGE).then_some(self.kind.number()),
             doubtful: self.doubtful,
             buffered: self.id.is_none(),
         }
@@ -162,6 +174,7 @@ mod tests {
             time: Timestamp::new(1_600_000_000, 5),
             payload,
             doubtful: false,
+            kind: Kind::MESSAGE,
         };
         let mut out = Vec::new();
         message.print(&mut out, format, &Clock::new(true)).unwrap();

@@ -85,12 +85,18 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
     pub(crate) file_bytes: u64,
     pub(crate) messages: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) reclaimed: u64,
     pub(crate) sealed: bool,
     pub(crate) index: String,
     pub(crate) status: &'static str,
     pub(crate) time_from: Option<String>,
     pub(crate) time_to: Option<String>,
     pub(crate) pending: usize,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A subscriber.
@@ -186,6 +192,7 @@ impl Segment {
             bytes: segment.bytes,
             file_bytes: segment.file_bytes,
             messages: segment.messages,
+            reclaimed: segment.reclaimed,
             sealed: segment.sealed,
             index: segment.index.state.to_string(),
             status: status(segment.sound),

@@ -6,6 +6,7 @@
 //!
 //! - every record promised to be durable is there, under its id; what was only written may be lost from the end alone
 //! - nothing else is there: no half record, no part of a batch, nothing twice, nothing out of order
+//! - a segment that is given back is whole or a stub, a stub once that has returned, and all others have what they had
 //! - nothing is reported as damaged, by reading, by recovering or by inspecting
 //! - subscribers are there as added and removed, each where it committed, and all that it has not read is there
 //! - recovering changes nothing that a reader sees, once or twice, and may be cut short itself at any moment
@@ -25,8 +26,8 @@ use std::sync::{Arc, Mutex};
 use jlog::io::Disk;
 use jlog::io::sim::{CrashStates, Limits, Profile, SimDisk};
 use jlog::{
-    CreateOptions, Durability, Gap, Log, OnDamage, Reader, RecordId, SegmentId, Start, Subscriber, Tail,
-    Writer, inspect,
+    CreateOptions, Durability, Gap, GapKind, Log, OnDamage, Reader, RecordId, SegmentId, Start, Subscriber,
+    Tail, Writer, inspect,
 };
 
 use crate::{SIM_LOG, at, get, sim_files};
@@ -45,6 +46,8 @@ pub enum Step {
     Commit,
     /// Adds a second subscriber, or removes it.
     Subscribe,
+    /// Gives back the newest finished segment that was not given back yet.
+    Reclaim,
     /// Closes the writer and opens another.
     Reopen,
     /// The writing process dies, and another takes over.
@@ -53,7 +56,7 @@ pub enum Step {
 
 impl Step {
     /// Those of which all short histories are made.
-    pub const ALL: [Step; 8] = [
+    pub const ALL: [Step; 9] = [
         Step::AppendSync,
         Step::AppendProcess,
         Step::Batch,
@@ -61,10 +64,11 @@ impl Step {
         Step::Rotate,
         Step::Commit,
         Step::Subscribe,
+        Step::Reclaim,
         Step::Reopen,
     ];
 
-    const LETTERS: [(Step, char); 9] = [
+    const LETTERS: [(Step, char); 10] = [
         (Step::AppendSync, 'A'),
         (Step::AppendProcess, 'p'),
         (Step::Batch, 'B'),
@@ -72,6 +76,7 @@ impl Step {
         (Step::Rotate, 'R'),
         (Step::Commit, 'C'),
         (Step::Subscribe, 'U'),
+        (Step::Reclaim, 'G'),
         (Step::Reopen, 'O'),
         (Step::Die, 'D'),
     ];
@@ -232,6 +237,8 @@ pub struct Model {
     finished: usize,
     /// So many records all had read, and their segments may be gone.
     free: usize,
+    /// The segments that were given back, and whether that has returned.
+    reclaimed: BTreeMap<SegmentId, bool>,
     /// The subscribers that may be there, by name.
     subscribers: BTreeMap<&'static str, Following>,
     commits: u32,
@@ -273,6 +280,12 @@ impl Model {
         let Some(wanted) = wanted else { return };
         let is_before = |record: &Appended| record.id.is_some_and(|id| id.segment < wanted.segment);
         self.free = self.free.max(self.records.iter().rposition(is_before).map_or(0, |n| n + 1));
+    }
+
+    /// Whether a record lies in a segment that was, or is being, given back.
+    fn is_reclaimed(&self, n: usize) -> bool {
+        let id = self.records.get(n).and_then(|record| record.id);
+        id.is_some_and(|id| self.reclaimed.contains_key(&id.segment))
     }
 
     /// Whether a crash may leave exactly the first `count` records.
@@ -349,6 +362,7 @@ impl World {
                 names.into_iter().for_each(|name| self.commit(name));
             }
             Step::Subscribe => self.subscribe("t"),
+            Step::Reclaim => self.reclaim(),
             Step::Reopen => {
                 self.writer.take().unwrap().close().unwrap();
                 self.open();
@@ -397,7 +411,7 @@ impl World {
 
     fn commit(&mut self, name: &'static str) {
         let mut reader = self.log.reader(&subscriber(name)).unwrap();
-        while reader.next_record().unwrap().is_some() {}
+        self.told(|model| Found::unread(&mut reader, model));
         let Some(last) = reader.last_id() else { return };
         let before = self.told(|model| {
             let before = *model.subscribers[name].checkpoints.last().unwrap();
@@ -409,6 +423,15 @@ impl World {
         if !self.eager || before.segment != last.segment {
             self.told(|model| model.subscribers.get_mut(name).unwrap().checkpoints = vec![last]);
         }
+    }
+
+    fn reclaim(&mut self) {
+        let active = self.log.active_segment().unwrap();
+        let known = |id: &SegmentId| *id < active && !self.log.is_reclaimed(*id).unwrap();
+        let Some(id) = self.log.segments().unwrap().into_iter().rev().find(known) else { return };
+        self.told(|model| model.reclaimed.insert(id, false));
+        self.log.reclaim(id).unwrap();
+        self.told(|model| model.reclaimed.insert(id, true));
     }
 
     fn subscribe(&mut self, name: &'static str) {
@@ -527,6 +550,8 @@ coverage! {
     subscriber_back: "a subscriber that was being removed was there",
     subscriber_missing: "a subscriber that was being added was not there",
     pruned: "segments were gone that all had read",
+    reclaimed: "a segment was a stub before that had returned",
+    unreclaimed: "a segment that was being given back was whole",
     damage_told: "damage was told of, on disks that destroy what is durable",
     in_recovery: "a recovery was cut short",
     twice_in_recovery: "the recovery after that was cut short",
@@ -684,6 +709,7 @@ impl Watchman {
         let after = Found::in_log(&log, model);
         assert!(before.same(&after), "a recovery changes nothing that a reader sees: {before:?} {after:?}");
         self.check_records(&after, model);
+        self.check_reclaimed(&log, &after, model);
         self.check_subscribers(&log, &after, model);
         self.note_recovery(image, &log, &segments, &recovery, &after, model);
 
@@ -705,11 +731,11 @@ impl Watchman {
         self.totals.met.damage_told += u64::from(!found.gaps.is_empty());
         assert!(found.records.is_sorted_by(|(a, n), (b, m)| a < b && n < m), "{found:?}");
         if found.gaps.is_empty() {
-            assert!(found.is_dense(), "what is missing in between is told of: {found:?}");
+            assert!(found.is_dense(model), "what is missing in between is told of: {found:?}");
         }
         if self.profile == Profile::PsowOff {
             let there = |n: u32| found.records.iter().any(|(_, there)| *there == n);
-            let lost = (model.free..model.finished).find(|n| !there(*n as u32));
+            let lost = (model.free..model.finished).find(|n| !there(*n as u32) && !model.is_reclaimed(*n));
             assert_eq!(lost, None, "lost from a finished segment: {found:?}");
         }
         match log.writer() {
@@ -735,8 +761,8 @@ impl Watchman {
 
     fn check_records(&mut self, found: &Found, model: &Model) {
         let end = found.end(model);
-        assert!(found.is_dense(), "{found:?}");
-        assert!(found.first(end) <= model.free, "{} may be gone: {found:?}", model.free);
+        assert!(found.is_dense(model), "{found:?}");
+        assert!(found.first(model) <= model.free, "{} may be gone: {found:?}", model.free);
         assert!(
             model.may_end_with(end),
             "{} of {} records are durable, and {end} are there: {found:?}",
@@ -748,10 +774,24 @@ impl Watchman {
             assert!(given.is_none_or(|given| given == *id), "{n} was given {given:?}: {found:?}");
         }
         let met = &mut self.totals.met;
-        met.pruned += u64::from(found.first(end) > 0);
+        met.pruned += u64::from(found.first(model) > 0);
         let acknowledged = model.records.iter().filter(|record| record.id.is_some()).count();
         met.unacknowledged += u64::from(end > acknowledged);
         met.process_lost += u64::from(end < acknowledged);
+    }
+
+    /// A segment that is given back is whole or a stub, and stays one once it is known to be.
+    fn check_reclaimed(&mut self, log: &Log, found: &Found, model: &Model) {
+        for (id, is_sure) in &model.reclaimed {
+            let Ok(is_stub) = log.is_reclaimed(*id) else { continue };
+            let had = |record: &&Appended| record.id.is_some_and(|given| given.segment == *id);
+            let had = model.records.iter().filter(had).count();
+            let there = found.records.iter().filter(|(there, _)| there.segment == *id).count();
+            assert!(is_stub || !is_sure, "{id} was given back, and is whole: {found:?}");
+            assert_eq!(there, if is_stub { 0 } else { had }, "of {id}: {found:?}");
+            self.totals.met.reclaimed += u64::from(is_stub && !is_sure);
+            self.totals.met.unreclaimed += u64::from(!is_stub);
+        }
     }
 
     fn check_subscribers(&mut self, log: &Log, found: &Found, model: &Model) {
@@ -776,7 +816,6 @@ impl Watchman {
 
             let mut reader = log.reader(&subscriber(name)).unwrap();
             let unread = Found::unread(&mut reader, model);
-            assert_eq!(unread.gaps, [], "{name} has read up to {checkpoint}");
             let ahead = found.records.iter().filter(|(id, _)| *id > checkpoint);
             assert!(ahead.eq(&unread.records), "{name} is at {checkpoint}: {found:?}, {unread:?}");
         }
@@ -946,7 +985,7 @@ impl Model {
         for record in &mut model.records {
             record.id.get_or_insert_default();
         }
-        model.free = found.first(end);
+        model.free = found.first(self);
         model.durable = end;
         model.commits += 1;
         let last = found.records.last().map(|(id, _)| id.segment);
@@ -994,10 +1033,20 @@ impl Found {
     fn unread(reader: &mut Reader, model: &Model) -> Found {
         reader.on_damage(OnDamage::Stop);
         let mut found = Found { records: Vec::new(), gaps: Vec::new(), tail: Tail::Clean };
-        while let Some(record) = reader.next_record().unwrap() {
-            found.records.push((record.id, model.number(&record)));
+        loop {
+            let error = match reader.next_record() {
+                Ok(Some(record)) => {
+                    found.records.push((record.id, model.number(&record)));
+                    continue;
+                }
+                Ok(None) => return found,
+                Err(error) => error,
+            };
+            let gap = error.gap_met().cloned().unwrap_or_else(|| panic!("{error}"));
+            assert_eq!(gap.kind, GapKind::Reclaimed, "{gap}");
+            assert!(model.reclaimed.contains_key(&gap.segment), "{gap}");
+            reader.skip_gap();
         }
-        found
     }
 
     /// Whether a reader sees the same: what lies behind the end does not matter.
@@ -1005,18 +1054,28 @@ impl Found {
         self.records == other.records && self.gaps == other.gaps
     }
 
-    fn is_dense(&self) -> bool {
-        self.records.is_sorted_by(|(a, n), (b, m)| a < b && n + 1 == *m)
+    /// Whether nothing is missing between two of its records but what was given back.
+    fn is_dense(&self, model: &Model) -> bool {
+        let follow = |n: u32, m: u32| (n + 1..m).all(|between| model.is_reclaimed(between as usize));
+        self.records.is_sorted_by(|(a, n), (b, m)| a < b && n < m && follow(*n, *m))
     }
 
-    /// The number of the first record, or of the one that would come next.
-    fn first(&self, end: usize) -> usize {
-        self.records.first().map_or(end, |(_, n)| *n as usize)
+    /// The number of the first record, or of the one that would come next: what was given back is not missing.
+    fn first(&self, model: &Model) -> usize {
+        let mut first = self.records.first().map_or(self.end(model), |(_, n)| *n as usize);
+        while first > 0 && model.is_reclaimed(first - 1) {
+            first -= 1;
+        }
+        first
     }
 
-    /// How many records there are, those included that are gone; where none is, as many as may be gone.
+    /// How many records there are, those included that are gone or were given back; where none is, as many as may be gone.
     fn end(&self, model: &Model) -> usize {
-        self.records.last().map_or(model.free, |(_, n)| *n as usize + 1)
+        let mut end = self.records.last().map_or(model.free, |(_, n)| *n as usize + 1);
+        while model.is_reclaimed(end) {
+            end += 1;
+        }
+        end
     }
 }
 

@@ -62,7 +62,11 @@ fn cells(console: &Console, segment: &SegmentReport) -> [String; 9] {
         None => (String::new(), String::new()),
     };
     let place = if segment.sealed { "sealed" } else { "active" };
-    let state = if segment.sound { place.to_owned() } else { format!("{place}, damaged") };
+    let state = match segment.sound {
+        true if segment.reclaimed > 0 => "reclaimed".to_owned(),
+        true => place.to_owned(),
+        false => format!("{place}, damaged"),
+    };
     [
         segment.id.to_string(),
         console.units.size(segment.bytes),

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use jlog::inspect::{Progress, buffered};
 use jlog::{
-    CreateOptions, Durability, ErrorKind, Format, Log, RecordId, Start, Subscriber, Timestamp, Writer,
-    WriterOptions,
+    CreateOptions, Durability, Entry, ErrorKind, Format, Kind, Log, RecordId, Start, Subscriber, Timestamp,
+    Writer, WriterOptions,
 };
 use serde::Serialize;
 
@@ -59,6 +59,7 @@ pub(super) fn run(console: &mut Console, job: &Job<'_>, json: bool) -> Outcome {
     let mut copy = Copy {
         writer: made.writer_with(&how)?,
         batch: Vec::new(),
+        kinds: made.format() == Format::Checksummed,
         batch_bytes: 0,
         most: options::batch_bytes(&made)?,
         followers: if lone { Vec::new() } else { followers(console, &source)? },
@@ -148,7 +149,9 @@ fn followers(console: &Console, source: &Log) -> Result<Vec<(Subscriber, RecordI
 
 struct Copy {
     writer: Writer,
-    batch: Vec<(Vec<u8>, Timestamp)>,
+    batch: Vec<(Kind, Vec<u8>, Timestamp)>,
+    /// Whether the new log has kinds. A classic one has messages alone.
+    kinds: bool,
     batch_bytes: usize,
     /// So many bytes are appended together.
     most: usize,
@@ -178,7 +181,7 @@ impl Copy {
                 Ok(Some(record)) => {
                     done += record.stored_len;
                     self.settle_before(record.id)?;
-                    self.add(record.payload, record.time)?;
+                    self.add(record.kind, record.payload, record.time)?;
                 }
                 Err(error) => match cursor.skip_gap() {
                     Some(gap) => {
@@ -197,7 +200,7 @@ impl Copy {
         self.settled.extend(self.followers.drain(..).map(|(name, _)| (name, self.last)));
         for message in buffered(source)? {
             interrupt::check()?;
-            self.add(&message.payload, message.time)?;
+            self.add(Kind::MESSAGE, &message.payload, message.time)?;
         }
         self.write()
     }
@@ -212,18 +215,25 @@ impl Copy {
         Ok(())
     }
 
-    fn add(&mut self, message: &[u8], time: Timestamp) -> Result<(), Failure> {
-        self.batch.push((message.to_vec(), time));
+    fn add(&mut self, kind: Kind, message: &[u8], time: Timestamp) -> Result<(), Failure> {
+        // One of the format's own that this version does not know was delivered as a message, and is copied as one.
+        let kind = Kind::application(kind.number()).unwrap_or(Kind::MESSAGE);
+        self.batch.push((kind, message.to_vec(), time));
         self.batch_bytes += message.len();
         self.messages += 1;
         if self.batch_bytes >= self.most { self.write() } else { Ok(()) }
     }
 
     fn write(&mut self) -> Result<(), Failure> {
-        let batch = self.batch.iter().map(|(message, time)| (&message[..], *time));
-        if let Some(last) = self.writer.append_batch(batch)? {
-            self.last = Some(last);
-        }
+        let batch = self.batch.iter();
+        let last = if self.kinds {
+            let entries: Vec<_> =
+                batch.map(|(kind, payload, time)| Entry { kind: *kind, time: *time, payload }).collect();
+            self.writer.append_entries(&entries, self.writer.durability())?.last().map(|place| place.id)
+        } else {
+            self.writer.append_batch(batch.map(|(_, message, time)| (&message[..], *time)))?
+        };
+        self.last = last.or(self.last);
         self.batch.clear();
         self.batch_bytes = 0;
         Ok(())
