@@ -169,6 +169,21 @@ fn what_stands_elsewhere_is_no_record_of_this_place() {
 }
 
 #[test]
+fn a_record_of_an_open_segment_is_read_with_one_call() {
+    let disk = SimDisk::new(1);
+    let log = sim_log(&disk);
+    let payload = [7; 4096];
+    let place =
+        log.writer().unwrap().append_entries(&[entry(NOTE, 1, &payload)], Durability::Sync).unwrap()[0];
+    read(&log, place, 4096).unwrap();
+    for (expected, calls) in [(4096, 1), (5000, 1), (100, 3)] {
+        let before = disk.operations();
+        read(&log, place, expected).unwrap();
+        assert!(disk.operations() - before <= calls, "expecting {expected}");
+    }
+}
+
+#[test]
 fn a_segment_that_is_gone_holds_no_record_whoever_removed_it() {
     let scratch = Scratch::new();
     let log = log_of(&scratch, 400, Compression::None);

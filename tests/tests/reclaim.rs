@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use jlog::io::sim::SimDisk;
+use jlog::io::sim::{Limits, Profile, SimDisk, Times};
 use jlog::{
     CreateOptions, Durability, Entry, ErrorKind, GapKind, IndexState, Kind, Log, Place, RecordId, SegmentId,
     Start, Subscriber, inspect, repair,
 };
 use jlog_tests::{Passed, SIM_LOG, at, get, open_sim, put, read_all, sim_files};
+use nix::libc::{EIO, ENOSPC};
 
 const NOTE: Kind = Kind::application(20).unwrap();
 
@@ -98,6 +99,86 @@ fn a_reclaimed_segment_is_a_stub_and_all_others_are_what_they_were() {
         }
         let behind = log.cursor_after(RecordId::new(2, 2)).next_record().unwrap().map(|record| record.id);
         assert_eq!(behind, Some(RecordId::new(3, 1)));
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_moment_leaves_the_segment_or_the_stub_and_no_index_that_leads_astray() {
+    for profile in [Profile::Posix, Profile::GarbageTail] {
+        let disk = SimDisk::new(1);
+        let log = Log::create_on(Arc::new(disk.clone()), SIM_LOG, &CreateOptions::new()).unwrap();
+        let writer = log.writer().unwrap();
+        // Long enough for an index of several entries.
+        for n in 0..90u8 {
+            writer.append_as(&[n; 300], at(u32::from(n)), Durability::Process).unwrap();
+            if n % 30 == 29 {
+                writer.rotate().unwrap();
+            }
+        }
+        writer.close().unwrap();
+        disk.profile(profile);
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&states);
+        let limits = Limits { exhaustive_atoms: 8, exhaustive_images: 32, samples: 8 };
+        disk.observe(move |disk, _| noted.lock().unwrap().push(disk.crash_states(limits, 1)));
+        log.reclaim(SegmentId(1)).unwrap();
+        disk.unobserve();
+        let states = std::mem::take(&mut *states.lock().unwrap());
+
+        let (mut stubs, mut whole) = (0, 0);
+        for image in states.into_iter().flatten() {
+            let log = open_sim(&image);
+            let is_stub = log.is_reclaimed(SegmentId(1)).unwrap();
+            if is_stub {
+                stubs += 1
+            } else {
+                whole += 1
+            }
+            let there: Vec<u8> = (0..90).filter(|n| !is_stub || !(30..60).contains(n)).collect();
+            for after in [0, 1, 15, 29, 30] {
+                let mut cursor = log.cursor_after(RecordId::new(1, after));
+                let passed = jlog_tests::read_on(&mut cursor);
+                assert_eq!(passed.gaps, [], "behind {after}");
+                let wanted: Vec<_> = there.iter().copied().filter(|n| *n >= 30 + after as u8).collect();
+                assert_eq!(bytes_of(&passed), wanted, "behind {after}");
+            }
+            assert_eq!(bytes_of(&read_all(&log)), there);
+            assert_eq!(inspect::inspect(&log).unwrap().problems().count(), 0);
+            log.reclaim(SegmentId(1)).unwrap();
+            let cut = open_sim(&image.power_cut());
+            assert!(cut.is_reclaimed(SegmentId(1)).unwrap(), "it was durable, whoever had begun it");
+        }
+        let cut = open_sim(&disk.power_cut());
+        assert!(cut.is_reclaimed(SegmentId(1)).unwrap(), "it is durable");
+        assert!(stubs > 0 && whole > 0, "{profile:?}: {stubs}, {whole}");
+    }
+}
+
+#[test]
+fn a_reclaim_that_fails_anywhere_takes_nothing_else_and_can_be_made_again() {
+    for errno in [EIO, ENOSPC] {
+        let mut failed = 0;
+        loop {
+            let disk = SimDisk::new(1);
+            let (log, _) = log_on(&disk, 3);
+            let fault = disk.operations() + failed;
+            disk.fail_at(fault, errno, Times::Once);
+            let outcome = log.reclaim(SegmentId(1));
+            disk.heal();
+            if disk.operations() <= fault {
+                assert!(outcome.is_ok() && failed > 10);
+                break;
+            }
+            let read = bytes_of(&read_all(&log));
+            let whole = (0..4).all(|n| read.contains(&(4 + n)));
+            assert!(whole || log.is_reclaimed(SegmentId(1)).unwrap(), "call {failed}: {read:?}");
+            assert_eq!(read.len(), if whole { 13 } else { 9 }, "call {failed}");
+            log.reclaim(SegmentId(1)).unwrap();
+            let cut = open_sim(&disk.power_cut());
+            assert!(cut.is_reclaimed(SegmentId(1)).unwrap(), "call {failed}: it is durable");
+            assert_eq!(inspect::inspect(&cut).unwrap().problems().count(), 0, "call {failed}");
+            failed += 1;
+        }
     }
 }
 

@@ -21,7 +21,7 @@ struct Wanted {
 
 impl Wanted {
     fn read() -> Wanted {
-        let mut wanted = Wanted { states: 2_000_000, seed: 1, steps: 4, effort: None, replay: None };
+        let mut wanted = Wanted { states: 2_800_000, seed: 1, steps: 4, effort: None, replay: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().unwrap_or_default();
