@@ -12,6 +12,7 @@ mod id;
 mod index;
 pub mod mailbox;
 mod pool;
+mod render;
 mod retry;
 
 pub use context::{Context, ContextFilter};
@@ -20,4 +21,5 @@ pub use envelope::{Address, AddressError, Envelope, EnvelopeEnd};
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
 pub use index::QueueKey;
 pub use pool::{Completion, Drain, Full, JobEnded, Pool, PoolOptions, PoolStats};
+pub use render::{Form, RenderOptions, Unstuff, render, render_meta_xml, rendered_len, unstuff};
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
