@@ -12,6 +12,7 @@ mod id;
 mod index;
 pub mod mailbox;
 mod pool;
+mod mime;
 mod render;
 mod retry;
 
@@ -21,5 +22,8 @@ pub use envelope::{Address, AddressError, Envelope, EnvelopeEnd};
 pub use id::{IdGenerator, MessageId, ParseIdError, SpoolName, ThreadId, Window, node_name};
 pub use index::QueueKey;
 pub use pool::{Completion, Drain, Full, JobEnded, Pool, PoolOptions, PoolStats};
+#[cfg(feature = "mime")]
+pub use mime::{MAX_DEPTH, MAX_PARTS, Part, structure};
+pub use mime::{Parts, headers};
 pub use render::{Form, RenderOptions, Unstuff, render, render_meta_xml, rendered_len, unstuff};
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
