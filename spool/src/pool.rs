@@ -73,7 +73,8 @@ impl PoolOptions {
     }
 
     /// Whether threads are started with the first job, and one more whenever a job would wait, instead of all at
-    /// once.
+    /// once. A thread is free again after its job has answered, so that a job submitted upon that answer may find
+    /// it not yet free.
     pub fn deferred_start(mut self, deferred: bool) -> PoolOptions {
         self.deferred_start = deferred;
         self
@@ -675,6 +676,14 @@ mod tests {
         Pin::new(completion).poll(&mut Context::from_waker(waker))
     }
 
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("in a drop");
+        }
+    }
+
     #[test]
     fn a_job_answers_with_its_value() {
         let pool = Pool::start(PoolOptions::new("test")).unwrap();
@@ -806,13 +815,6 @@ mod tests {
 
     #[test]
     fn what_panics_after_the_job_does_not_end_its_thread_either() {
-        struct PanicsWhenDropped;
-        impl Drop for PanicsWhenDropped {
-            fn drop(&mut self) {
-                panic!("in a drop");
-            }
-        }
-
         let pool = Pool::start(one_thread()).unwrap();
         let held = Held::begin(&pool);
         drop(pool.submit(|| PanicsWhenDropped));
@@ -842,6 +844,23 @@ mod tests {
             held.finish();
         });
         assert_eq!(has_run.try_recv(), Err(TryRecvError::Disconnected), "both were dropped");
+    }
+
+    #[test]
+    fn a_panic_while_jobs_are_skipped_leaves_none_unanswered() {
+        let pool = Pool::start(one_thread()).unwrap();
+        let held = Held::begin(&pool);
+        let kept = PanicsWhenDropped;
+        let dropped = pool.submit(move || mem::forget(kept));
+        pool.submit(|| ()).on_done(|_| panic!("in a callback"));
+        let last = pool.submit(|| ());
+        thread::scope(|scope| {
+            let shutdown = scope.spawn(|| pool.shutdown(Drain::Skip));
+            assert_eq!(dropped.wait(), Err(JobEnded::Skipped));
+            assert_eq!(last.wait(), Err(JobEnded::Skipped));
+            held.finish();
+            shutdown.join().unwrap();
+        });
     }
 
     #[test]
@@ -887,6 +906,16 @@ mod tests {
         first.finish();
         second.finish();
         third.wait().unwrap();
+    }
+
+    #[test]
+    fn a_deferred_thread_is_not_started_for_a_job_that_another_is_free_for() {
+        let pool = Pool::start(PoolOptions::new("test").threads(2).deferred_start(true)).unwrap();
+        Held::begin(&pool).finish();
+        until("its thread is free", || pool.shared.lock().idle == 1);
+        let held = Held::begin(&pool);
+        assert_eq!(pool.stats().threads, 1);
+        held.finish();
     }
 
     #[test]

@@ -142,8 +142,9 @@ impl Index {
 
 /// Queues.
 impl Index {
-    /// The queue of this key, made if there is none. It is forgotten when its last message leaves; its number may then
-    /// become another queue's. One that is not used after all is given back with [`Index::release`].
+    /// The queue of this key, made if there is none. It is forgotten when its last message leaves, and its number may
+    /// become another queue's: it is to be used before the lock is released. One that is not used after all is given
+    /// back with [`Index::release`].
     pub(crate) fn intern(&mut self, key: &QueueKey) -> QueueRef {
         self.queues.intern(key)
     }

@@ -28,7 +28,8 @@ impl fmt::Display for QueueKey {
     }
 }
 
-/// A queue's number. It is good as long as the queue holds a message, or has not held one yet.
+/// A queue's number. It is good as long as the queue holds a message, or has not held one yet. A call with one that is
+/// not is the caller's mistake: it panics, or means the queue that has the number now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct QueueRef(u32);
 
@@ -89,6 +90,8 @@ pub(super) struct Queues {
     queues: Vec<Option<Queue>>,
     free: Vec<QueueRef>,
     by_key: BTreeMap<Arc<QueueKey>, QueueRef>,
+    /// Bytes of the strings in the keys of `by_key`.
+    strings: usize,
 }
 
 impl Queues {
@@ -103,6 +106,7 @@ impl Queues {
                 u32::try_from(self.queues.len() - 1).expect("memory ends before the numbers of queues do"),
             )
         });
+        self.strings += strings(key);
         let key = Arc::new(key.clone());
         self.by_key.insert(Arc::clone(&key), queue);
         self.queues[queue.0 as usize] = Some(Queue {
@@ -132,6 +136,7 @@ impl Queues {
         let place = &mut self.queues[queue.0 as usize];
         if let Some(empty) = place.take_if(|queue| queue.counts.messages == 0) {
             self.by_key.remove(&empty.key);
+            self.strings -= strings(&empty.key);
             self.free.push(queue);
         }
     }
@@ -142,14 +147,17 @@ impl Queues {
 
     /// Bytes allocated; what the B-tree takes is estimated.
     pub(super) fn memory(&self) -> usize {
-        let keys: usize =
-            self.by_key.keys().map(|key| key.domain.len() + key.binding.len() + key.group.len()).sum();
         let each =
             2 * size_of::<usize>() + size_of::<QueueKey>() + size_of::<(Arc<QueueKey>, QueueRef)>() * 3 / 2;
-        keys + self.by_key.len() * each
+        self.strings
+            + self.by_key.len() * each
             + self.queues.capacity() * size_of::<Option<Queue>>()
             + self.free.capacity() * size_of::<QueueRef>()
     }
+}
+
+fn strings(key: &QueueKey) -> usize {
+    key.domain.len() + key.binding.len() + key.group.len()
 }
 
 #[cfg(test)]

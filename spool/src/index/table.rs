@@ -42,10 +42,7 @@ impl Table {
     pub(super) fn insert(&mut self, slab: &Slab, slot: Slot) {
         let hash = mix(slab.at(slot).id(), self.seed);
         let shard = &mut self.shards[shard(hash)];
-        if (shard.len + 1) * 5 > shard.slots.len() * 4 {
-            shard.rebuild(grown(shard.slots.len()), |slot| mix(slab.at(slot).id(), self.seed));
-        }
-        while !shard.insert(hash, slot) {
+        while shard.is_full() || !shard.insert(hash, slot) {
             shard.rebuild(grown(shard.slots.len()), |slot| mix(slab.at(slot).id(), self.seed));
         }
     }
@@ -88,6 +85,11 @@ struct Shard {
 impl Shard {
     fn with_buckets(buckets: usize) -> Shard {
         Shard { slots: vec![Slot::NIL; buckets].into(), away: vec![0; buckets].into(), len: 0 }
+    }
+
+    /// Whether one more would be more than four in five buckets: beyond, the runs become long.
+    fn is_full(&self) -> bool {
+        (self.len + 1) * 5 > self.slots.len() * 4
     }
 
     /// The bucket where a hash belongs: its place in the range of hashes, scaled to the number of buckets.
@@ -277,16 +279,32 @@ mod tests {
     #[test]
     fn more_of_one_hash_than_a_distance_can_count_are_not_taken_and_not_lost() {
         let mut shard = Shard::with_buckets(1000);
-        let slab_slots = slots(256);
-        for slot in &slab_slots[..255] {
+        let slots = slots(256);
+        for slot in &slots[..255] {
             assert!(shard.insert(5 << 24, *slot));
         }
-        assert!(!shard.insert(5 << 24, slab_slots[255]));
+        assert!(!shard.insert(5 << 24, slots[255]));
         assert_eq!(shard.len, 255);
-        for slot in &slab_slots[..255] {
+        for slot in &slots[..255] {
             assert!(shard.find(5 << 24, |other| other == *slot).is_some());
         }
         assert!(shard.find(5 << 24, |_| false).is_none());
+    }
+
+    #[test]
+    fn one_that_would_move_another_too_far_is_not_taken() {
+        let mut shard = Shard::with_buckets(1000);
+        let slots = slots(257);
+        let (first, second) = (0, 4_300_000 << 24);
+        assert_eq!((shard.home(first), shard.home(second)), (0, 1));
+        for slot in &slots[..255] {
+            assert!(shard.insert(second, *slot));
+        }
+        assert!(shard.insert(first, slots[255]));
+        assert!(!shard.insert(first, slots[256]));
+        for slot in &slots[..255] {
+            assert!(shard.find(second, |other| other == *slot).is_some());
+        }
     }
 
     fn slots(n: u64) -> Vec<Slot> {

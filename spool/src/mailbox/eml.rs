@@ -145,7 +145,7 @@ impl Iterator for EmlMessages {
 
 pub(super) fn is_eml_name(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name.len() > SUFFIX.len() && name[name.len() - SUFFIX.len()..].eq_ignore_ascii_case(SUFFIX.as_bytes())
+    name.len() >= SUFFIX.len() && name[name.len() - SUFFIX.len()..].eq_ignore_ascii_case(SUFFIX.as_bytes())
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
         fs::write(&path, "Subject: x\n\n").unwrap();
         let folder = EmlFolder::open(&path).unwrap();
         let found: Vec<PathBuf> = folder.messages(true).unwrap().map(Result::unwrap).collect();
-        assert_eq!(found, [path.clone()]);
+        assert_eq!(found, std::slice::from_ref(&path));
         assert!(folder.open_message(&path).is_ok());
         assert!(matches!(EmlFolder::create(&path), Err(Error::NotAMailbox { .. })), "no folder to write to");
     }

@@ -95,7 +95,8 @@ impl MboxReader<File> {
 }
 
 impl<R: Read + Seek> MboxReader<R> {
-    /// Reads on from a message whose [`offset`](MboxMessage::offset) was kept: it is the next one.
+    /// Reads on from a message whose [`offset`](MboxMessage::offset) was kept: it is the next one. At the length of a
+    /// file that ends in a newline there is none.
     ///
     /// # Errors
     ///
@@ -384,14 +385,16 @@ const MONTHS: [&str; 12] =
 /// with whatever zones and commas between.
 fn is_dated(line: &[u8]) -> bool {
     let mut words = line.split(u8::is_ascii_whitespace).skip(1);
-    let month = words.any(|word| MONTHS.iter().any(|month| month.as_bytes() == word));
+    if !words.any(|word| MONTHS.iter().any(|month| month.as_bytes() == word)) {
+        return false;
+    }
     let (mut time, mut year) = (false, false);
     for word in words {
         time |= matches!(word, [h, b':', m, n, ..] | [b'0'..=b'2', h, b':', m, n, ..]
             if [h, m, n].iter().all(|digit| digit.is_ascii_digit()));
         year |= word.len() == 4 && word.iter().all(u8::is_ascii_digit);
     }
-    month && time && year
+    time && year
 }
 
 /// What stands between `From ` and the last weekday and month; the first word where there are none.
@@ -496,14 +499,11 @@ impl MboxWriter {
     }
 
     fn write(&self, sender: &str, time: u32, body: &mut dyn Read) -> Result<()> {
+        // A buffer that is dropped after a failure writes once more: it ends here, before anything is taken back.
         let mut out = BufWriter::with_capacity(CHUNK, &self.file);
-        let written = out.write_all(self.missing).map_err(write_failed);
-        let written = written
-            .and_then(|()| write_message(&mut out, sender, time, body))
-            .and_then(|()| out.flush().map_err(write_failed));
-        // Dropped as it is, a buffer would write once more, behind what is taken back.
-        let _ = out.into_parts();
-        written
+        out.write_all(self.missing).map_err(write_failed)?;
+        write_message(&mut out, sender, time, body)?;
+        out.flush().map_err(write_failed)
     }
 }
 
@@ -739,9 +739,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_that_only_begins_like_a_from_line_is_no_message() {
-        for line in
-            ["From now on:", "From 10:30 to 11:00", "From Jan to Dec 2020", "From a Jan 1 9:5 2020", "From "]
-        {
+        for line in [
+            "From now on:",
+            "From 10:30 to 11:00",
+            "From Jan to Dec 2020",
+            "From a Jan 1 9:5 2020",
+            "From a Jan 1 10:00 20",
+            "From ",
+        ] {
             let body = format!("x\n\n{line}\n");
             assert_eq!(bodies(format!("{A}{body}\n")), [body]);
         }
@@ -860,6 +865,14 @@ pub(super) mod tests {
         let longest = "x".repeat(LONGEST_SENDER);
         let all = rest(&mut MboxReader::new(&written(&[("", b"x\n"), (&longest, b"y\n")])[..]));
         assert_eq!((all[0].0.as_str(), all[1].0.as_str()), ("", longest.as_str()));
+    }
+
+    #[test]
+    fn the_written_form_is_mboxrd() {
+        let file = written(&[("a@b.c", b"S: x\r\n\nFrom me\n>From\n>>From you"), ("", b"")]);
+        let wanted = "From a@b.c Thu Jan  1 00:00:07 1970\nS: x\r\n\n>From me\n>From\n>>>From you\n\n\
+            From MAILER-DAEMON Thu Jan  1 00:00:07 1970\n\n";
+        assert_eq!(String::from_utf8(file).unwrap(), wanted);
     }
 
     #[test]
