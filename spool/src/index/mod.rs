@@ -208,17 +208,22 @@ impl Index {
 impl Index {
     /// Puts a message among the delayed ones of a queue, from wherever it was. A queue that this empties is forgotten.
     pub(crate) fn delay(&mut self, slot: Slot, queue: QueueRef, next_attempt: u32) {
+        let priority = self.slab.at(slot).priority;
+        self.assign(slot, queue, next_attempt, priority);
+        self.enlist_delayed(slot);
+    }
+
+    /// Changes a message's queue, next attempt and priority, and makes it idle. A queue that this empties is forgotten.
+    pub(crate) fn assign(&mut self, slot: Slot, queue: QueueRef, next_attempt: u32, priority: u8) {
         self.unlist(slot);
 
         let entry = self.slab.at_mut(slot);
         let (old, size) = (std::mem::replace(&mut entry.queue, queue), entry.size);
-        entry.next_attempt = next_attempt;
+        (entry.next_attempt, entry.priority) = (next_attempt, priority);
         if old != queue {
             self.queues.at_mut(queue).counts.arrive(size);
             self.leave(old, size);
         }
-
-        self.enlist_delayed(slot);
     }
 
     /// Puts a message at the end of its queue's active ones, from wherever it was. A message in no queue stays idle.

@@ -8,7 +8,7 @@ use super::schedule::{Line, Order, Tree};
 use super::slab::{Slab, Slot, State};
 
 /// What a message is queued by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueKey {
     /// Where the messages go.
     pub domain: String,

@@ -1,0 +1,398 @@
+//! Giving space back: a finished segment of which little is needed has that copied to the survivors, and goes.
+//!
+//! Records are copied as they are, change number and all. So it does not matter which of two copies is read, or in what
+//! order a copy and a later change are met. The order of writes is:
+//!
+//! 1. the copies are written, and synced
+//! 2. the books point to the copies
+//! 3. the segment is given back, durably
+//!
+//! Broken off before 3, the segment is found to be half moved, and is finished before any other. That is why a removal may
+//! be forgotten when the segment of what it removed is gone: no other copy can be left.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use jlog::{Entry, Marker, RecordId, SegmentId, Timestamp};
+
+use crate::books::{Books, NOWHERE, Segment, Spot};
+use crate::error::Result;
+use crate::id::MessageId;
+use crate::load::Report;
+use crate::note::{Note, What};
+use crate::record::{Home, LogNo, Remove, kind, log_kind};
+use crate::store::Store;
+use crate::summary;
+
+/// What was copied is synced and entered after so many bytes, or records.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCH_RECORDS: usize = 512;
+/// Below this share of garbage in the whole spool nothing is copied.
+const GARBAGE: f64 = 0.3;
+
+/// A segment that is being moved: what is left to look at.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    home: Home,
+    notes: Vec<Note>,
+    next: usize,
+}
+
+/// What one step of [`Spool::maintain`](crate::Spool::maintain) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Maintained {
+    /// Bytes of records that were copied.
+    pub moved: u64,
+    /// Segments that were given back.
+    pub freed: u64,
+    /// Summaries that were written.
+    pub summaries: u64,
+    /// There is more to do.
+    pub more: bool,
+}
+
+/// A record that is needed, read to be copied.
+struct Copied {
+    note: Note,
+    kind: u8,
+    time: Timestamp,
+    payload: Vec<u8>,
+}
+
+impl Store {
+    /// Copies at most about `budget` bytes, and gives back what can be.
+    pub(crate) fn reclaim(&self, budget: u64) -> Result<Maintained> {
+        self.wait_loaded()?;
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Maintained { freed: self.free_what_is_done_with()?, ..Maintained::default() };
+        while done.moved < budget {
+            if moving.is_none() {
+                let Some(home) = self.choose() else { break };
+                *moving = Some(Moving { home, notes: self.notes_of(home)?, next: 0 });
+            }
+            let Some(segment) = moving.as_mut() else { break };
+            done.moved += self.move_batch(segment)?;
+            if segment.next == segment.notes.len() {
+                let home = segment.home;
+                *moving = None;
+                self.moved(home);
+                done.freed += self.free_what_is_done_with()?;
+            }
+        }
+        done.more = moving.is_some() || self.choose().is_some();
+        self.counts.moved_bytes.fetch_add(done.moved, Ordering::Relaxed);
+        Ok(done)
+    }
+
+    /// All of a segment was looked at. What still needs it could not be read, and it stays.
+    fn moved(&self, home: Home) {
+        let mut books = self.books();
+        if let Some(segment) = books.segment_mut(home) {
+            segment.half_moved = false;
+            segment.stuck = segment.live > 0;
+        }
+    }
+
+    /// Gives back every finished segment of which nothing is needed.
+    fn free_what_is_done_with(&self) -> Result<u64> {
+        let dead: Vec<Home> = {
+            let books = self.books();
+            let active = self.active();
+            let dead = books.segments().filter(|segment| {
+                segment.home.segment < active[segment.home.log as usize]
+                    && segment.live == 0
+                    && books.needed(segment) == 0
+            });
+            dead.map(|segment| segment.home).collect()
+        };
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        // What made them useless has to be on the disk before they go.
+        self.sync()?;
+        for log in LogNo::ALL {
+            let mut dead: Vec<u32> =
+                dead.iter().filter(|home| home.log == log).map(|home| home.segment).collect();
+            dead.sort_unstable();
+            self.free(log, &dead)?;
+        }
+        self.counts.reclaimed_segments.fetch_add(dead.len() as u64, Ordering::Relaxed);
+        Ok(dead.len() as u64)
+    }
+
+    fn free(&self, log: LogNo, dead: &[u32]) -> Result<()> {
+        let oldest_needed = {
+            let books = self.books();
+            let needed = books.segments().filter(|segment| segment.home.log == log);
+            needed.map(|segment| segment.home.segment).filter(|n| !dead.contains(n)).min()
+        };
+        let first_kept = oldest_needed.unwrap_or_else(|| self.active()[log as usize]);
+        if dead.first().is_some_and(|first| *first < first_kept) {
+            self.log(log).drop_before(SegmentId(first_kept))?;
+        }
+        for segment in dead.iter().copied().filter(|segment| *segment > first_kept) {
+            match self.log(log).reclaim(SegmentId(segment)) {
+                // It was lost before.
+                Err(error) if error.kind() == jlog::ErrorKind::NoSuchRecord => {}
+                other => other?,
+            }
+        }
+        for segment in dead {
+            let home = Home { log, segment: *segment };
+            let _ = self.disk.remove(&summary::path(&self.dir, home));
+            self.books().forget_segment(home);
+        }
+        Ok(())
+    }
+
+    /// The segments that are written to.
+    pub(crate) fn active(&self) -> [u32; 2] {
+        LogNo::ALL.map(|log| {
+            let active = self.writer(log).and_then(|writer| Ok(writer.last_id()?));
+            active.map_or(0, |id| id.segment.0)
+        })
+    }
+
+    /// The segment that is best moved next, if any should be.
+    fn choose(&self) -> Option<Home> {
+        let active = self.active();
+        let books = self.books();
+        let sealed = |segment: &&Segment| segment.home.segment < active[segment.home.log as usize];
+        let half = books.segments().filter(sealed).find(|segment| segment.half_moved && segment.live > 0);
+        if let Some(half) = half {
+            return Some(half.home);
+        }
+        let (mut total, mut needed) = (0, 0);
+        for segment in books.segments() {
+            total += segment.end;
+            needed += books.needed(segment).min(segment.end);
+        }
+        let size = u64::from(self.options().segment_size);
+        if total < 2 * size || ((total - needed) as f64) < GARBAGE * total as f64 {
+            return None;
+        }
+        let score = |segment: &Segment| {
+            let used = books.needed(segment).min(segment.end) as f64 / segment.end.max(1) as f64;
+            let age = f64::from(active[segment.home.log as usize] - segment.home.segment);
+            (used < self.options().reclaim_below).then_some((1.0 - used) * age / (1.0 + used))
+        };
+        let scored = books
+            .segments()
+            .filter(sealed)
+            .filter(|segment| !segment.stuck && !self.ends_soon(segment))
+            .filter_map(|segment| Some((score(segment)?, segment.home)));
+        scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, home)| home)
+    }
+
+    /// Whether all messages of an arrivals' segment will soon be gone by themselves: see `max_retention`.
+    fn ends_soon(&self, segment: &Segment) -> bool {
+        let Some(retention) = self.options().max_retention else { return false };
+        let latest = u64::from(self.latest.load(Ordering::Relaxed));
+        let born = u64::from(segment.newest);
+        let left = (born + retention.as_secs()).saturating_sub(latest);
+        segment.home.log == LogNo::Arrivals && born > 0 && left < retention.as_secs() / 8
+    }
+
+    /// The notes of a finished segment: from its summary, or from itself.
+    fn notes_of(&self, home: Home) -> Result<Vec<Note>> {
+        let log = self.log(home.log);
+        let identity = log.identity().unwrap_or(jlog::LogIdentity([0; 16]));
+        if let Some(summary) = summary::read(&*self.disk, &self.dir, identity, home)?
+            && summary.whole
+        {
+            return Ok(summary.notes);
+        }
+        let end = RecordId { segment: SegmentId(self.active()[home.log as usize]), marker: Marker(0) };
+        let mut report = Report::default();
+        Ok(self.scan(home.log, SegmentId(home.segment), Marker(0), end, &mut report)?.notes)
+    }
+
+    /// Copies some of what is needed of a segment, and returns how many bytes that were.
+    fn move_batch(&self, moving: &mut Moving) -> Result<u64> {
+        let mut copies: Vec<Copied> = Vec::new();
+        let mut removals: Vec<Remove> = Vec::new();
+        let mut bytes = 0;
+        while moving.next < moving.notes.len() && bytes < BATCH_BYTES && copies.len() < BATCH_RECORDS {
+            let note = &moving.notes[moving.next];
+            moving.next += 1;
+            if let What::Remove { id, change, home } = note.what {
+                if self.is_removal_needed(moving.home, home) {
+                    match removals.last_mut() {
+                        Some(last) if last.change == change => last.gone.push((id, home)),
+                        _ => removals.push(Remove { change, gone: vec![(id, home)] }),
+                    }
+                    bytes += 16;
+                }
+                continue;
+            }
+            if !self.is_needed(moving.home, note) {
+                continue;
+            }
+            let Some(copied) = self.read_to_copy(moving.home, note)? else { continue };
+            bytes += copied.payload.len();
+            copies.push(copied);
+        }
+        if copies.is_empty() && removals.is_empty() {
+            return Ok(0);
+        }
+        let encoded: Vec<Vec<u8>> = removals
+            .iter()
+            .map(|removal| {
+                let mut out = Vec::new();
+                removal.encode(&mut out);
+                out
+            })
+            .collect();
+        let moved = copies.iter().map(|copied| Entry {
+            kind: log_kind(copied.kind),
+            time: copied.time,
+            payload: &copied.payload,
+        });
+        let removed = encoded.iter().map(|payload| Entry {
+            kind: log_kind(kind::REMOVE),
+            time: Timestamp::default(),
+            payload,
+        });
+        let entries: Vec<Entry<'_>> = moved.chain(removed).collect();
+        let writer = self.writer(LogNo::Survivors)?;
+        if let Some(segment) = self.books().segment_mut(moving.home) {
+            segment.half_moved = true;
+        }
+        let places = writer.append_entries(&entries, jlog::Durability::Sync)?;
+
+        let mut books = self.books();
+        for (copied, place) in copies.iter().zip(&places) {
+            let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
+            let Some(from) = spot_in(&books, moving.home, copied.note.offset) else { continue };
+            enter_move(&mut books, &copied.note, from, to);
+        }
+        for (removal, place) in removals.iter().zip(&places[copies.len()..]) {
+            let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
+            if let Some(holder) = books.home(to) {
+                removal.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
+            }
+        }
+        Ok(bytes as u64)
+    }
+
+    /// Whether a removal in a segment has to be remembered when that goes: as long as what it removes may be met again.
+    fn is_removal_needed(&self, holder: Home, of: Home) -> bool {
+        let books = self.books();
+        if of == holder {
+            return false;
+        }
+        books.segment(of).is_some()
+            || books.segments().any(|segment| segment.half_moved && segment.home != holder)
+    }
+
+    /// Whether a record is the one that the books name.
+    fn is_needed(&self, home: Home, note: &Note) -> bool {
+        let books = self.books();
+        let Some(spot) = spot_in(&books, home, note.offset) else { return false };
+        match &note.what {
+            What::Accept { id, .. } => books.find(*id).is_some_and(|slot| books.base(slot) == spot),
+            What::Meta { id, .. } => books.find(*id).is_some_and(|slot| books.meta(slot) == spot),
+            What::Standing { id, .. } => books.find(*id).is_some_and(|slot| books.standing(slot) == spot),
+            What::Chunk { body, .. } => {
+                let pieces = books.bodies.get(body);
+                pieces.is_some_and(|body| body.pieces.iter().any(|piece| piece.spot == spot))
+            }
+            What::Resource { id, .. } => {
+                let held = books.resources.get(id);
+                held.is_some_and(|held| held.iter().any(|resource| resource.spot == spot))
+            }
+            What::Remove { .. } => false,
+        }
+    }
+
+    /// A record, to be written again as it is. One that is damaged is left where it is, and so is its segment.
+    fn read_to_copy(&self, home: Home, note: &Note) -> Result<Option<Copied>> {
+        let mut payload = Vec::new();
+        let log = self.log(home.log);
+        match log.read_at(SegmentId(home.segment), note.offset, note.span as usize, &mut payload) {
+            Ok((kind, time)) => Ok(Some(Copied { note: note.clone(), kind: kind.number(), time, payload })),
+            Err(error) if error.kind() == jlog::ErrorKind::Damaged => {
+                if let What::Accept { id, .. } | What::Meta { id, .. } | What::Standing { id, .. } = note.what
+                {
+                    // Whoever asks for the message meets the damage: it is set aside now already.
+                    let _ = self.fetch(MessageId::from_u64(id));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes summaries of finished segments that have none, but for the newest ones, which may be gone before one is
+    /// needed; at the end, `all` of them.
+    pub(crate) fn summarize(&self, all: bool) -> Result<u64> {
+        self.wait_loaded()?;
+        let active = self.active();
+        let wanted: Vec<Home> = {
+            let books = self.books();
+            let wanted = books.segments().filter(|segment| {
+                let newest = active[segment.home.log as usize];
+                let behind = newest.saturating_sub(segment.home.segment);
+                !segment.summarized && if all { true } else { behind > 2 }
+            });
+            wanted.map(|segment| segment.home).collect()
+        };
+        for home in &wanted {
+            self.summarize_one(*home, active[home.log as usize])?;
+        }
+        Ok(wanted.len() as u64)
+    }
+
+    fn summarize_one(&self, home: Home, active: u32) -> Result<()> {
+        let segment = SegmentId(home.segment);
+        let end = RecordId { segment: SegmentId(active), marker: Marker(u32::MAX) };
+        let mut report = Report::default();
+        let mut summary = self.scan(home.log, segment, Marker(0), end, &mut report)?;
+        if !report.findings.is_empty() {
+            // Damage is to be found again, and told of, when the spool is opened next.
+            return Ok(());
+        }
+        summary.whole = home.segment < active;
+        let identity = self.log(home.log).identity().unwrap_or(jlog::LogIdentity([0; 16]));
+        summary::write(&*self.disk, &self.dir, identity, home, &summary, self.options().mode)?;
+        if let Some(known) = self.books().segment_mut(home) {
+            known.summarized = summary.whole;
+        }
+        Ok(())
+    }
+}
+
+fn spot_in(books: &Books, home: Home, offset: u64) -> Option<Spot> {
+    let at = u32::try_from(offset / 8).ok()?;
+    Some(Spot { segment: books.slot_of(home)?, at })
+}
+
+/// The books point to the copy, if they still point to what was copied.
+fn enter_move(books: &mut Books, note: &Note, from: Spot, to: Spot) {
+    debug_assert!(from != NOWHERE);
+    match &note.what {
+        What::Accept { id, .. } => {
+            if let Some(slot) = books.find(*id).filter(|slot| books.base(*slot) == from) {
+                books.move_base(slot, to);
+            }
+        }
+        What::Meta { id, .. } => {
+            if let Some(slot) = books.find(*id).filter(|slot| books.meta(*slot) == from) {
+                books.set_meta(slot, to, u64::from(note.span), true);
+            }
+        }
+        What::Standing { id, .. } => {
+            if let Some(slot) = books.find(*id).filter(|slot| books.standing(*slot) == from) {
+                books.set_standing(slot, to);
+            }
+        }
+        What::Chunk { body, .. } => {
+            books.move_piece(*body, from, to);
+        }
+        What::Resource { id, .. } => {
+            books.move_resource(*id, from, to);
+        }
+        What::Remove { .. } => {}
+    }
+}
