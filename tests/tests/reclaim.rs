@@ -82,7 +82,7 @@ fn a_reclaimed_segment_is_a_stub_and_all_others_are_what_they_were() {
     let changed: Vec<_> = before.keys().chain(after.keys()).filter(|name| changed(name)).collect();
     assert!(changed.iter().all(|name| name.starts_with("00000002")), "{changed:?}");
     for log in [&log, &open_sim(&disk.power_cut()), &open_sim(&disk)] {
-        let passed = read_all(&log);
+        let passed = read_all(log);
         assert_eq!(passed.gaps, [], "nobody's loss");
         assert_eq!(
             bytes_of(&passed),
@@ -93,7 +93,7 @@ fn a_reclaimed_segment_is_a_stub_and_all_others_are_what_they_were() {
             match found {
                 Ok(_) => assert_eq!(payload, [n as u8; 100]),
                 Err(error) => {
-                    assert_eq!((place.id.segment, error.kind()), (segment, ErrorKind::NoSuchRecord))
+                    assert_eq!((place.id.segment, error.kind()), (segment, ErrorKind::NoSuchRecord));
                 }
             }
         }
@@ -130,9 +130,9 @@ fn a_power_cut_at_any_moment_leaves_the_segment_or_the_stub_and_no_index_that_le
             let log = open_sim(&image);
             let is_stub = log.is_reclaimed(SegmentId(1)).unwrap();
             if is_stub {
-                stubs += 1
+                stubs += 1;
             } else {
-                whole += 1
+                whole += 1;
             }
             let there: Vec<u8> = (0..90).filter(|n| !is_stub || !(30..60).contains(n)).collect();
             for after in [0, 1, 15, 29, 30] {
