@@ -169,16 +169,27 @@ mod tests {
     use super::*;
 
     fn printed(payload: &[u8], format: Format) -> String {
+        printed_as(Kind::MESSAGE, payload, format)
+    }
+
+    fn printed_as(kind: Kind, payload: &[u8], format: Format) -> String {
         let message = Message {
             id: Some(RecordId::new(26, 3)),
             time: Timestamp::new(1_600_000_000, 5),
             payload,
             doubtful: false,
-            kind: Kind::MESSAGE,
+            kind,
         };
         let mut out = Vec::new();
         message.print(&mut out, format, &Clock::new(true)).unwrap();
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn what_is_no_message_says_in_json_what_kind_it_is() {
+        let kind = Kind::application(16).unwrap();
+        assert!(printed_as(kind, b"x", Format::Jsonl).contains(r#""data":"x","kind":16}"#));
+        assert!(!printed(b"x", Format::Jsonl).contains("kind"));
     }
 
     #[test]

@@ -46,8 +46,11 @@ fn bytes_of(passed: &Passed) -> Vec<u8> {
     passed.payloads().iter().map(|payload| payload[0]).collect()
 }
 
+/// What a gap tells.
+type Told = (GapKind, SegmentId, Option<u64>);
+
 /// What a subscriber reads from its checkpoint on, and what it is told of.
-fn read_on(log: &Log, name: &str) -> (Vec<u8>, Vec<(GapKind, SegmentId, Option<u64>)>) {
+fn read_on(log: &Log, name: &str) -> (Vec<u8>, Vec<Told>) {
     let mut reader = log.reader(&subscriber(name)).unwrap();
     let (mut read, mut gaps) = (Vec::new(), Vec::new());
     loop {
