@@ -239,13 +239,14 @@ fn only_a_finished_segment_that_is_there_can_be_reclaimed_and_again_changes_noth
     log.reclaim(SegmentId(1)).unwrap();
     assert!(once == sim_files(&disk));
 
+    log.reclaim(SegmentId(0)).unwrap();
     log.drop_before(SegmentId(2)).unwrap();
+    assert_eq!(get(&disk, ".spare"), None, "a stub has no room for another segment");
     assert_eq!(log.reclaim(SegmentId(1)).unwrap_err().kind(), ErrorKind::NoSuchRecord);
     let passed = read_all(&log);
     assert_eq!((passed.gaps.len(), bytes_of(&passed)), (0, vec![8, 9, 10, 11, 255]));
     let writer = log.writer().unwrap();
     for _ in 0..3 {
-        // The stub may be what the next segment is made from.
         writer.append(&[7; 10], at(2)).unwrap();
         writer.rotate().unwrap();
     }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::reclaim::STUB_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SegmentId;
 use crate::io::{Disk, File, Open};
@@ -106,8 +107,9 @@ pub(crate) fn spare_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
     disk.info(&spare(dir), false).map_or(0, |info| info.len)
 }
 
-/// Removes a segment that nobody wants any more, or puts it aside for [`make`] to use.
+/// Removes a segment that nobody wants any more, or puts it aside for [`make`] to use. A stub has no room worth keeping.
 pub(crate) fn unmake(disk: &dyn Disk, dir: &Path, path: &Path, keep: bool) -> std::io::Result<()> {
     let taken = disk.info(&spare(dir), false).is_ok();
-    if keep && !taken { disk.rename(path, &spare(dir)) } else { disk.remove(path) }
+    let roomy = || disk.info(path, false).is_ok_and(|info| info.len > STUB_LEN as u64);
+    if keep && !taken && roomy() { disk.rename(path, &spare(dir)) } else { disk.remove(path) }
 }

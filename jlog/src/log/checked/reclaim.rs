@@ -28,7 +28,8 @@ use crate::record::walk::Step;
 /// A stub on its way; whoever finds one has found what a crash has left of it.
 const STUB: &str = ".stub";
 
-const STUB_LEN: usize = SEGMENT_HEADER + COMMIT_HEADER + RECORD_HEADER;
+/// The bytes of a stub.
+pub(crate) const STUB_LEN: usize = SEGMENT_HEADER + COMMIT_HEADER + RECORD_HEADER;
 
 const DOING: &str = "reclaim the segment";
 
