@@ -11,10 +11,6 @@ impl<'a> Taken<'a> {
         Some(head)
     }
 
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.bytes(1).map(|b| b[0])
-    }
-
     pub(crate) fn u16(&mut self) -> Option<u16> {
         self.bytes(2).map(|b| u16::from_le_bytes(b.try_into().expect("two bytes")))
     }

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 
 use spool::{
-    Durability, Envelope, Listed, Message, NextAttempt, QueueKey, RetryPolicy, Scope, Spool, SpoolError, SpoolOptions,
-    Timestamp, Written,
+    Durability, Envelope, Listed, Message, NextAttempt, QueueKey, RetryPolicy, Scope, Spool, SpoolError,
+    SpoolOptions, Timestamp, Written,
 };
 
 fn now(seconds: u32) -> Timestamp {

@@ -1,0 +1,277 @@
+//! Changing: what of a stored message is new is written, and messages are removed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use jlog::{ErrorKind, Place, Timestamp};
+
+use super::Store;
+use super::accept::Draft;
+use crate::books::{Books, UNWRITTEN};
+use crate::error::{Result, SpoolError};
+use crate::id::MessageId;
+use crate::index::Slot;
+use crate::message::{Dirty, Held, Message, State};
+use crate::note::Stands;
+use crate::options::Durability;
+use crate::record::{LogNo, Remove, Standing, Update, kind};
+
+/// How many messages one record of removals names at most.
+const REMOVES: usize = 1 << 16;
+
+/// What [`Spool::update`](crate::Spool::update) wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// Nothing: the disk has it as it is.
+    None,
+    /// How the message stands: some hundred bytes.
+    Standing,
+    /// All its metadata, and how it stands.
+    Full,
+}
+
+impl Store {
+    /// Writes what of a message is not on the disk as it is.
+    pub(crate) fn update(
+        &self,
+        message: &Message,
+        force: bool,
+        now: Timestamp,
+        schedule: bool,
+    ) -> Result<Written> {
+        let id = message.id();
+        self.writer(LogNo::Arrivals)?;
+        self.wait_loaded()?;
+        let mut state = message.state();
+        if self.is_unwritten(id) {
+            return self.update_unwritten(message, state, force, now, schedule);
+        }
+        let dirty = state.dirty;
+        if !force && dirty == Dirty::default() && state.resources.is_empty() {
+            return Ok(Written::None);
+        }
+        let full = force || dirty.meta;
+        if full && state.contexts.is_none() {
+            state.contexts = Some(self.read_contexts(id)?);
+        }
+        let meta = if full { Some(self.encode_meta(id, &mut state)?) } else { None };
+
+        let turn = self.take_turn(id);
+        let base = {
+            let books = self.books();
+            let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
+            books.home(books.base(slot)).ok_or(SpoolError::NotFound(id))?
+        };
+        let mut draft = Draft::default();
+        let update = Update {
+            id: id.to_u64(),
+            change: self.next_change(),
+            base,
+            standing: state.standing.clone(),
+            meta: meta.as_deref(),
+        };
+        let record = draft.put(update.kind(), |out| update.encode(out));
+        let resources = self.draft_resources(&mut draft, id, &state, Some(base));
+        let places = self.append_needed(&draft, now)?;
+        {
+            let mut books = self.books();
+            let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
+            let (spot, span) = self.book(&mut books, &places[record])?;
+            if full {
+                books.set_meta(slot, spot, span, false);
+            } else {
+                books.set_standing(slot, spot);
+            }
+            for (name, record) in &resources {
+                let (spot, span) = self.book(&mut books, &places[*record])?;
+                let gone = matches!(state.resources.get(name), Some(Held::Deleted));
+                let at = (!gone).then_some((spot, u32::try_from(span).unwrap_or(u32::MAX)));
+                books.set_resource(slot, name, at);
+            }
+            self.restand(&mut books, slot, &state.standing, schedule);
+        }
+        state.dirty = Dirty::default();
+        state.resources.clear();
+        drop(turn);
+        drop(state);
+        self.counts.updated.fetch_add(1, Ordering::Relaxed);
+        if let Some(last) = places.last().filter(|_| self.options.durability == Durability::Power) {
+            self.writer(LogNo::Arrivals)?.wait_durable(last.id)?;
+        }
+        Ok(if full { Written::Full } else { Written::Standing })
+    }
+
+    /// The schedule follows what a message's record says; a message that was handed out stays so unless it is to be
+    /// `schedule`d.
+    fn restand(&self, books: &mut Books, slot: Slot, standing: &Standing, schedule: bool) {
+        let was = books.index.get(slot).state();
+        books.stand(slot, &Stands::from(standing.clone()));
+        if schedule || was == crate::index::State::Delayed {
+            books.schedule(slot, standing.next_attempt);
+        } else if was == crate::index::State::Active {
+            books.index.activate(slot);
+        }
+    }
+
+    pub(crate) fn is_unwritten(&self, id: MessageId) -> bool {
+        let books = self.books();
+        books.find(id.to_u64()).is_some_and(|slot| books.index.get(slot).flags & UNWRITTEN != 0)
+    }
+
+    /// A message that is in memory alone is written once it has failed often enough, or memory is short.
+    fn update_unwritten(
+        &self,
+        message: &Message,
+        mut state: MutexGuard<'_, State>,
+        force: bool,
+        now: Timestamp,
+        schedule: bool,
+    ) -> Result<Written> {
+        let due = match self.options.durability {
+            Durability::Deferred { after_attempts } => state.standing.attempts >= after_attempts,
+            _ => true,
+        };
+        {
+            let mut books = self.books();
+            let slot = books.find(message.id().to_u64()).ok_or(SpoolError::NotFound(message.id()))?;
+            let standing = state.standing.clone();
+            self.restand(&mut books, slot, &standing, schedule);
+        }
+        if !due && !force && !self.residents().is_full() {
+            return Ok(Written::None);
+        }
+        state.stored = false;
+        drop(state);
+        self.accept(std::slice::from_ref(message), now, Durability::Power)?;
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id());
+        Ok(Written::Full)
+    }
+
+    /// Appends what must be written on a full disk as well: room is kept for it.
+    fn append_needed(&self, draft: &Draft, now: Timestamp) -> Result<Vec<Place>> {
+        let writer = self.writer(LogNo::Arrivals)?;
+        let entries = draft.entries(now);
+        match writer.append_entries(&entries, jlog::Durability::Process) {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+                if !reserve.release(&*self.disk) {
+                    return Err(error.into());
+                }
+                Ok(writer.append_entries(&entries, jlog::Durability::Process)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes messages, and returns how many there were. In the kernel when it returns: see
+    /// [`Store::sync`](Store::sync).
+    pub(crate) fn remove(&self, ids: &[MessageId]) -> Result<usize> {
+        self.writer(LogNo::Arrivals)?;
+        self.wait_loaded()?;
+        let mut turns: Vec<usize> = ids.iter().map(|id| self.turn(*id)).collect();
+        turns.sort_unstable();
+        turns.dedup();
+        let turns: Vec<MutexGuard<'_, ()>> = turns
+            .iter()
+            .map(|turn| self.turns[*turn].lock().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+
+        let mut gone = Vec::with_capacity(ids.len());
+        let mut unwritten = Vec::new();
+        {
+            let books = self.books();
+            for id in ids {
+                let Some(slot) = books.find(id.to_u64()) else { continue };
+                match books.home(books.base(slot)) {
+                    Some(home) => gone.push((id.to_u64(), home)),
+                    None => unwritten.push(*id),
+                }
+            }
+        }
+        let mut draft = Draft::default();
+        for gone in gone.chunks(REMOVES) {
+            let remove = Remove { change: self.next_change(), gone: gone.to_vec() };
+            draft.put(kind::REMOVE, |out| remove.encode(out));
+        }
+        let places =
+            if gone.is_empty() { Vec::new() } else { self.append_needed(&draft, Timestamp::default())? };
+
+        let mut removed = 0;
+        {
+            let mut books = self.books();
+            for (gone, place) in gone.chunks(REMOVES).zip(&places) {
+                let (spot, _) = self.book(&mut books, place)?;
+                let holder = books.home(spot);
+                for (id, home) in gone {
+                    let Some(slot) = books.find(*id) else { continue };
+                    books.remove(slot);
+                    removed += 1;
+                    if let Some(holder) = holder {
+                        books.note_removal(holder, *home);
+                    }
+                }
+            }
+            for id in &unwritten {
+                if let Some(slot) = books.find(id.to_u64()) {
+                    books.remove(slot);
+                    removed += 1;
+                }
+            }
+        }
+        drop(turns);
+        for id in ids {
+            self.residents().forget(*id);
+            self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+        self.counts.removed.fetch_add(removed as u64, Ordering::Relaxed);
+        self.removed(u32::try_from(gone.len()).unwrap_or(u32::MAX))?;
+        Ok(removed)
+    }
+
+    /// Keeps to how many removals may not be on the disk.
+    fn removed(&self, removals: u32) -> Result<()> {
+        if removals == 0 {
+            return Ok(());
+        }
+        let before = self.undurable.fetch_add(removals, Ordering::AcqRel);
+        if before.saturating_add(removals) > self.options.max_undurable_removes.0 {
+            return self.sync();
+        }
+        if before == 0 {
+            self.keeper.ring();
+        }
+        Ok(())
+    }
+
+    /// Makes all that was written durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let removals = self.undurable.load(Ordering::Acquire);
+        for log in LogNo::ALL {
+            self.writer(log)?.sync()?;
+        }
+        let _ = self
+            .undurable
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_sub(removals)));
+        Ok(())
+    }
+
+    /// Writes what is in memory alone.
+    pub(crate) fn write_all(&self, now: Timestamp) -> Result<()> {
+        let unwritten: Vec<Message> = {
+            let held = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+            held.values().cloned().collect()
+        };
+        for message in unwritten {
+            self.update(&message, true, now, false)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the logs so that the next open finds nothing to put right.
+    pub(crate) fn close_logs(&self) -> Result<()> {
+        let writers = self.writers.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Who is still writing closes them by dropping them.
+        let Some(writers) = writers.and_then(Arc::into_inner) else { return Ok(()) };
+        writers.into_iter().try_for_each(|writer| Ok(writer.close()?))
+    }
+}
