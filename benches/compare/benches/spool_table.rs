@@ -2,8 +2,8 @@
 //! removing, opening. Every way once a round, round after round; medians. Ratios are to the raw control of the same run.
 //!
 //! `cargo bench -p jlog-compare --features peers` prints them; `-- --quick` does one small round, to see that it runs;
-//! `-- --only accept` (or `keep`, `open`) prints some; `--messages N` is how many messages are there to open;
-//! `--dir D` measures on another file system than that of `target/`.
+//! `-- --only accept` (or `keep`, `open`) prints some; `--rounds N` is how often; `--messages N` is how many messages are
+//! there to open; `--dir D` measures on another file system than that of `target/`. Some ten minutes on a quiet disk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,18 +41,20 @@ fn main() -> Outcome<()> {
         return Err(format!("{} lies in memory, where a sync costs nothing: --dir", place.display()).into());
     }
     let dir = tempfile::tempdir_in(place)?;
+    let number = |name: &str, otherwise| option(name).map_or(Ok(otherwise), |n| n.parse::<usize>());
+    let rounds = |usual: usize| number("--rounds", if quick { 1 } else { usual });
 
     if wanted("accept") {
-        let [few, more, many] = if quick { [20, 40, 100] } else { [2000, 8000, 32_000] };
-        accept(dir.path(), BODY, if quick { 1 } else { 5 }, [few, more, many])?;
-        accept(dir.path(), 32 << 10, if quick { 1 } else { 5 }, [few / 2, more / 2, many / 4])?;
+        let [few, more, many] = if quick { [20, 40, 100] } else { [2000, 8000, 16_000] };
+        accept(dir.path(), BODY, rounds(5)?, [few, more, many])?;
+        accept(dir.path(), 32 << 10, rounds(5)?, [few / 2, more / 2, many / 2])?;
     }
     if wanted("keep") {
-        keep(dir.path(), if quick { 1 } else { 3 }, if quick { 100 } else { 10_000 })?;
+        keep(dir.path(), rounds(3)?, if quick { 100 } else { 10_000 })?;
     }
     if wanted("open") {
-        let messages = option("--messages").map_or(Ok(if quick { 100 } else { 100_000 }), |n| n.parse())?;
-        open(dir.path(), if quick { 1 } else { 3 }, messages)?;
+        let messages = number("--messages", if quick { 100 } else { 100_000 })?;
+        open(dir.path(), rounds(3)?, messages as u64)?;
     }
     Ok(())
 }
