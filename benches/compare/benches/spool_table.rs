@@ -6,12 +6,12 @@
 //! there to open; `--dir D` measures on another file system than that of `target/`. Some ten minutes on a quiet disk.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jlog_benches::durable::Sent;
 use jlog_benches::{Outcome, median};
-use jlog_compare::{META, Plan, Row, measure};
+use jlog_compare::{CACHE, META, Plan, Row, measure};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 const SENDERS: [usize; 3] = [1, 8, 64];
@@ -100,6 +100,7 @@ fn accept(dir: &Path, body: usize, rounds: usize, messages: [u64; 3]) -> Outcome
     for (column, (senders, messages)) in SENDERS.into_iter().zip(messages).enumerate() {
         for _ in 0..rounds {
             for (row, runs) in Row::ACCEPT.iter().zip(&mut all) {
+                measure::settle(dir)?;
                 let (plan, place) = (Plan { messages, body }, tempfile::tempdir_in(dir)?);
                 let store = row.open(place.path(), plan)?;
                 runs[column].sent.push(measure::accept(&*store, plan, senders)?);
@@ -142,6 +143,7 @@ fn keep(dir: &Path, rounds: usize, messages: u64) -> Outcome<()> {
     let mut all = vec![<[Vec<f64>; 3]>::default(); Row::KEEP.len()];
     for _ in 0..rounds {
         for (row, [one, eight, removed]) in Row::KEEP.iter().zip(&mut all) {
+            measure::settle(dir)?;
             let place = tempfile::tempdir_in(dir)?;
             measure::accept(&*row.open(place.path(), plan)?, plan, 64)?;
             let mut store = row.open(place.path(), plan)?;
@@ -161,30 +163,28 @@ fn keep(dir: &Path, rounds: usize, messages: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// Opening what is there, each time in a process of its own.
+/// Opening what is there, each time in a process of its own; made anew every round, because the first open of some tidies
+/// up for the next.
 fn open(dir: &Path, rounds: usize, messages: u64) -> Outcome<()> {
     let plan = Plan { messages, body: BODY };
-    let mut places = Vec::new();
-    for row in Row::KEEP {
-        let place = tempfile::tempdir_in(dir)?;
-        measure::accept(&*row.open(place.path(), plan)?, plan, 64)?;
-        places.push(place);
-    }
     let mut all = vec![<[Vec<f64>; 3]>::default(); Row::KEEP.len()];
     for _ in 0..rounds {
-        for (number, (place, [cold, warm, memory])) in places.iter().zip(&mut all).enumerate() {
+        for (number, (row, [cold, warm, memory])) in Row::KEEP.iter().zip(&mut all).enumerate() {
+            let place = tempfile::tempdir_in(dir)?;
+            measure::accept(&*row.open(place.path(), plan)?, plan, 64)?;
             measure::drop_caches(place.path())?;
-            cold.push(opened(number, place.path(), messages)?.0);
             let (rate, bytes) = opened(number, place.path(), messages)?;
-            warm.push(rate);
+            cold.push(rate);
             memory.push(bytes);
+            warm.push(opened(number, place.path(), messages)?.0);
         }
     }
     println!(
         "\n{messages} messages, {BODY} bytes of body: opening until the id and time of each is in memory; cold: no file of \
-         it in the page cache, its names and inodes still there; median of {rounds} rounds (ratio to the first line)"
+         it in the page cache, its names and inodes still there; a database's cache at most {CACHE} bytes; median of \
+         {rounds} rounds (ratio to the first line)"
     );
-    print_ratios(Row::KEEP, &["entries/s, cold", "warm", "bytes of memory a message"], &all);
+    print_ratios(Row::KEEP, &["entries/s, cold", "again", "bytes of memory a message, cold"], &all);
     Ok(())
 }
 
@@ -192,7 +192,7 @@ fn open(dir: &Path, rounds: usize, messages: u64) -> Outcome<()> {
 fn opened(number: usize, dir: &Path, messages: u64) -> Outcome<(f64, f64)> {
     let mut opener = Command::new(std::env::current_exe()?);
     opener.args([OPENER, &number.to_string()]).arg(dir).arg(messages.to_string());
-    let output = opener.output()?;
+    let output = opener.stderr(Stdio::inherit()).output()?;
     let said = String::from_utf8(output.stdout)?;
     let (nanos, memory) = said.trim().split_once(' ').ok_or("an opening process failed")?;
     Ok((messages as f64 * 1e9 / nanos.parse::<f64>()?, memory.parse::<f64>()? / messages as f64))

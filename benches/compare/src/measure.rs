@@ -132,7 +132,7 @@ pub fn remove(store: &dyn Store, plan: Plan, at_a_time: usize) -> Outcome<f64> {
 pub struct Opened {
     /// Until every message was in the index.
     pub wall: Duration,
-    /// By how much the process grew, in bytes.
+    /// By how much the process grew, in bytes, not counting what it shares with files.
     pub memory: u64,
 }
 
@@ -166,9 +166,14 @@ pub fn disk_usage(dir: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// Waits until the disk has what was written and removed before, so that the next run does not pay for the last one.
+pub fn settle(dir: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(fs::File::open(dir)?)?)
+}
+
 /// Takes a directory's files out of the page cache. Names and inodes stay: only root could drop those, and everybody's.
 pub fn drop_caches(dir: &Path) -> io::Result<()> {
-    nix::unistd::syncfs(fs::File::open(dir)?)?;
+    settle(dir)?;
     each_file(dir, &mut |path| OsDisk.open(path, Open::Read)?.drop_cache())
 }
 
