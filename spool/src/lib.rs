@@ -9,6 +9,7 @@ mod context;
 mod decode;
 mod envelope;
 mod error;
+mod flight;
 mod hooks;
 mod id;
 mod index;

@@ -69,6 +69,7 @@ impl Store {
         while done.moved < budget {
             if moving.is_none() {
                 let Some(home) = self.choose() else { break };
+                self.flights.wait();
                 *moving = Some(Moving { home, notes: self.notes_of(home)?, next: 0 });
             }
             let Some(segment) = moving.as_mut() else { break };
@@ -96,9 +97,9 @@ impl Store {
 
     /// Gives back every finished segment of which nothing is needed.
     fn free_what_is_done_with(&self) -> Result<u64> {
-        let dead: Vec<Home> = {
+        let active = self.active();
+        let find_dead = || -> Vec<Home> {
             let books = self.books();
-            let active = self.active();
             let dead = books.segments().filter(|segment| {
                 segment.home.segment < active[segment.home.log as usize]
                     && segment.live == 0
@@ -106,9 +107,12 @@ impl Store {
             });
             dead.map(|segment| segment.home).collect()
         };
-        if dead.is_empty() {
+        if find_dead().is_empty() {
             return Ok(0);
         }
+        // Somebody may have written into one of them what the books are about to learn of.
+        self.flights.wait();
+        let dead = find_dead();
         // What made them useless has to be on the disk before they go.
         self.sync()?;
         for log in LogNo::ALL {

@@ -94,6 +94,7 @@ impl Row {
         Row::Fjall,
         #[cfg(feature = "peers")]
         Row::Redb,
+        Row::Spool,
     ];
 
     /// What the tables call it.

@@ -72,6 +72,7 @@ impl Store {
             drafted.push(self.draft_message(&mut draft, message.id(), state, place)?);
         }
         self.enter_window(now)?;
+        let flight = self.flights.board();
         let writer = self.writer(LogNo::Arrivals)?;
         let places = writer.append_entries(&draft.entries(now), self.acknowledged(durability))?;
 
@@ -95,6 +96,7 @@ impl Store {
             }
         }
         drop(books);
+        drop(flight);
         for ((message, state), drafted) in batch.iter().zip(&mut states).zip(drafted) {
             state.resources.clear();
             state.dirty = Dirty::default();

@@ -72,6 +72,7 @@ impl Store {
         };
         let record = draft.put(update.kind(), |out| update.encode(out));
         let resources = self.draft_resources(&mut draft, id, &state, Some(base));
+        let flight = self.flights.board();
         let places = self.append_needed(&draft, now)?;
         {
             let mut books = self.books();
@@ -90,6 +91,7 @@ impl Store {
             }
             self.restand(&mut books, slot, &state.standing, schedule);
         }
+        drop(flight);
         state.dirty = Dirty::default();
         state.resources.clear();
         drop(turn);
@@ -193,6 +195,7 @@ impl Store {
             let remove = Remove { change: self.next_change(), gone: gone.to_vec() };
             draft.put(kind::REMOVE, |out| remove.encode(out));
         }
+        let flight = self.flights.board();
         let places =
             if gone.is_empty() { Vec::new() } else { self.append_needed(&draft, Timestamp::default())? };
 
@@ -218,6 +221,7 @@ impl Store {
                 }
             }
         }
+        drop(flight);
         drop(turns);
         for id in ids {
             self.residents().forget(*id);

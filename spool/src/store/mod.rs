@@ -23,6 +23,7 @@ use jlog::{Log, Timestamp, Writer};
 use crate::body::Body;
 use crate::books::Books;
 use crate::error::{Result, SpoolError};
+use crate::flight::Flights;
 use crate::id::{IdGenerator, MessageId};
 use crate::keep::Bell;
 use crate::load::Loading;
@@ -62,6 +63,8 @@ pub(crate) struct Store {
     /// Removals that may not be on the disk.
     pub(crate) undurable: AtomicU32,
     reserve: Mutex<Reserve>,
+    /// Those who have written what the books do not know of yet.
+    pub(crate) flights: Flights,
     /// The segment that reclaim is at.
     pub(crate) moving: Mutex<Option<Moving>>,
     /// The latest time that any call told.
@@ -122,6 +125,7 @@ impl Store {
             window: AtomicU32::new(0),
             undurable: AtomicU32::new(0),
             reserve: Mutex::new(reserve),
+            flights: Flights::default(),
             moving: Mutex::default(),
             latest: AtomicU32::new(0),
             keeper: Bell::default(),

@@ -41,6 +41,7 @@ impl Store {
         let mut payload = Vec::with_capacity(CHUNK_HEAD + bytes.len());
         Chunk { body, at, bytes }.encode(&mut payload);
         let entry = Entry { kind: log_kind(kind::CHUNK), time: now, payload: &payload };
+        let _flight = self.flights.board();
         let places = self.writer(LogNo::Arrivals)?.append_entries(&[entry], jlog::Durability::Process)?;
         let mut books = self.books();
         self.book_pieces(&mut books, body, &[(at, bytes.len(), 0)], &places)
