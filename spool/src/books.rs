@@ -3,7 +3,7 @@
 //! Everything here is memory, behind the spool's one lock. It is a function of the records in the logs: whatever is
 //! changed here follows a record that was written, and opening a spool reads the same records again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jlog::SegmentId;
 
@@ -83,6 +83,17 @@ pub(crate) struct BodyPieces {
     pub(crate) handles: u32,
 }
 
+impl Segment {
+    fn is_unfinished(&self) -> bool {
+        self.half_moved || self.stuck
+    }
+
+    /// What is left of it cannot be moved.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+}
+
 impl BodyPieces {
     /// Whether the pieces make up a body of so many bytes.
     pub(crate) fn is_whole(&self, size: u64) -> bool {
@@ -101,6 +112,9 @@ pub(crate) struct ResourceSpot {
     pub(crate) name: String,
     pub(crate) spot: Spot,
     pub(crate) span: u32,
+    /// The record says that there is no such resource any more. It is needed as long as the message is: an older record
+    /// may be there.
+    pub(crate) gone: bool,
 }
 
 /// What the spool holds.
@@ -121,22 +135,44 @@ pub(crate) struct Books {
     /// Which body in pieces a message has.
     body_of: HashMap<u64, u64>,
     pub(crate) resources: HashMap<u64, Vec<ResourceSpot>>,
-    /// How many removals a segment holds of messages whose own record was in another one that is still there.
-    removals: BTreeMap<(Home, Home), u32>,
+    /// By the segment that holds them: how many removals there are of messages whose own record was in which segment.
+    removals: HashMap<Home, HashMap<Home, u32>>,
+    /// How many segments are half moved or stuck: as long as there are any, old copies may be met again.
+    unfinished: usize,
+    /// Messages on their way: their ids, and how many bytes their bodies have.
+    pending: HashMap<u64, u64>,
+    pending_bytes: u64,
     pub(crate) totals: Totals,
     /// The spool is being read in: the schedule is made at the end, of all at once.
     loading: bool,
 }
 
-/// A standing record, with its headers, is taken to be this large.
-const STANDING_BYTES: u64 = 192;
 /// What a message takes in a record of many removals.
 const REMOVAL_BYTES: u64 = 16;
-const UNIT: u64 = 64;
 
-fn units(bytes: u64) -> u8 {
-    u8::try_from(bytes.div_ceil(UNIT)).unwrap_or(u8::MAX)
+/// A length in one byte, at most 6 % above what it is: a mantissa of 16 steps, and 15 powers of two, of 16 bytes.
+fn weight(bytes: u64) -> u8 {
+    let units = bytes.div_ceil(16);
+    let mut power = 0;
+    while (units.div_ceil(1 << power)) > 31 && power < 14 {
+        power += 1;
+    }
+    let mantissa = units.div_ceil(1 << power).min(31);
+    if power == 0 && mantissa < 16 {
+        return u8::try_from(mantissa).unwrap_or(0);
+    }
+    u8::try_from((power + 1) * 16 + mantissa - 16).unwrap_or(u8::MAX)
 }
+
+/// What [`weight`] stands for.
+fn weighed(weight: u8) -> u64 {
+    let (power, mantissa) = (u64::from(weight >> 4), u64::from(weight & 15));
+    16 * if power == 0 { mantissa } else { (mantissa + 16) << (power - 1) }
+}
+
+/// What a standing record may take, by the three highest flags of its message.
+const STANDING_BYTES: [u64; 8] = [128, 160, 192, 256, 384, 768, 2048, 8192];
+const STANDING_SHIFT: u32 = 5;
 
 /// A message that comes into the books.
 #[derive(Debug, Clone)]
@@ -160,7 +196,10 @@ impl Books {
             bodies: HashMap::new(),
             body_of: HashMap::new(),
             resources: HashMap::new(),
-            removals: BTreeMap::new(),
+            removals: HashMap::new(),
+            unfinished: 0,
+            pending: HashMap::new(),
+            pending_bytes: 0,
             totals: Totals::default(),
             loading: true,
         }
@@ -239,31 +278,46 @@ impl Books {
 
     /// About how many bytes of a segment are needed, removals too.
     pub(crate) fn needed(&self, segment: &Segment) -> u64 {
-        let from = (segment.home, Home { log: LogNo::Arrivals, segment: 0 });
-        let to = (segment.home, Home { log: LogNo::Survivors, segment: u32::MAX });
-        let removals: u64 = self
-            .removals
-            .range(from..=to)
-            .filter(|((_, of), _)| self.by_home.contains_key(of))
-            .map(|(_, count)| u64::from(*count))
-            .sum();
-        segment.live_bytes + removals * REMOVAL_BYTES
+        let removals = self.removals.get(&segment.home).into_iter().flatten();
+        let removals = removals.filter(|(of, _)| self.is_removal_needed(segment.home, **of));
+        segment.live_bytes + removals.map(|(_, count)| u64::from(*count)).sum::<u64>() * REMOVAL_BYTES
+    }
+
+    /// Whether a removal in a segment has to stay: as long as what it removes may be met again. That is in the segment
+    /// where it was, and in any segment that was not wholly moved: there may be copies of whatever was moved from it.
+    pub(crate) fn is_removal_needed(&self, holder: Home, of: Home) -> bool {
+        let own = self.segment(holder).is_some_and(Segment::is_unfinished);
+        let old_copies = self.unfinished > usize::from(own);
+        // In its own segment it goes with what it removes.
+        old_copies || (of != holder && self.by_home.contains_key(&of))
+    }
+
+    /// Notes of a segment that some of it was moved, or that what is left of it cannot be.
+    pub(crate) fn mark(&mut self, home: Home, half_moved: bool, stuck: bool) {
+        let Some(segment) = self.segment_mut(home) else { return };
+        let before = segment.is_unfinished();
+        (segment.half_moved, segment.stuck) = (half_moved, stuck);
+        let after = segment.is_unfinished();
+        self.unfinished = self.unfinished + usize::from(after) - usize::from(before);
     }
 
     /// Forgets a segment of which nothing is needed. Its records are gone from the disk, or will never be read.
     pub(crate) fn forget_segment(&mut self, home: Home) {
+        self.mark(home, false, false);
         let Some(slot) = self.by_home.remove(&home) else { return };
         debug_assert!(self.slots[usize::from(slot)].as_ref().is_some_and(|segment| segment.live == 0));
         self.slots[usize::from(slot)] = None;
-        self.removals.retain(|(holder, of), _| *holder != home && *of != home);
+        self.forget_removals(home);
     }
 
     /// Notes a removal that stands in `holder`, of a message whose record was in `of`.
     pub(crate) fn note_removal(&mut self, holder: Home, of: Home) {
-        // In its own segment it goes with what it removes.
-        if holder != of && self.by_home.contains_key(&of) {
-            *self.removals.entry((holder, of)).or_default() += 1;
-        }
+        *self.removals.entry(holder).or_default().entry(of).or_default() += 1;
+    }
+
+    /// The removals of a segment were copied where they are needed.
+    pub(crate) fn forget_removals(&mut self, holder: Home) {
+        self.removals.remove(&holder);
     }
 
     fn gains(&mut self, spot: Spot, bytes: u64) {
@@ -282,13 +336,36 @@ impl Books {
 
     // Messages
 
+    /// Takes ids for messages that are about to be written: nobody else gets them meanwhile.
+    pub(crate) fn reserve(&mut self, id: u64, bytes: u64) -> bool {
+        let free = self.pending.insert(id, bytes);
+        if let Some(before) = free {
+            self.pending.insert(id, before);
+            return false;
+        }
+        self.pending_bytes += bytes;
+        true
+    }
+
+    pub(crate) fn release_reserved(&mut self, id: u64) {
+        self.pending_bytes -= self.pending.remove(&id).unwrap_or_default();
+    }
+
+    /// What is held, and what is on its way: messages, and bytes.
+    pub(crate) fn with_pending(&self) -> (u64, u64) {
+        (self.totals.messages + self.pending.len() as u64, self.totals.bytes + self.pending_bytes)
+    }
+
     pub(crate) fn find(&self, id: u64) -> Option<Slot> {
         self.index.find(id)
     }
 
     fn base_bytes(entry: &Entry) -> u64 {
-        let inline = if entry.flags & PIECES == 0 { u64::from(entry.size()) } else { 0 };
-        inline + u64::from(entry.base_units) * UNIT
+        weighed(entry.base_weight)
+    }
+
+    fn standing_bytes(entry: &Entry) -> u64 {
+        STANDING_BYTES[usize::from(entry.flags >> STANDING_SHIFT)]
     }
 
     /// Takes a message in, in no list of the schedule. It must not be there.
@@ -299,14 +376,12 @@ impl Books {
         let mut entry = Entry::new(coming.id, queue, stands.next_attempt, size, stands.priority);
         entry.attempts = u8::try_from(stands.attempts).unwrap_or(u8::MAX);
         entry.flags = coming.flags | if stands.held { HELD } else { 0 };
-        let mut inline = u64::from(size);
         if let BodyPlace::Pieces(body) = coming.place {
             entry.flags |= PIECES;
-            inline = 0;
             self.body_of.insert(coming.id, body);
             self.bodies.entry(body).or_default().messages += 1;
         }
-        entry.base_units = units(coming.span.saturating_sub(inline));
+        entry.base_weight = weight(coming.span);
         (entry.base_seg, entry.base_at) = (coming.spot.segment, coming.spot.at);
         self.gains(coming.spot, Books::base_bytes(&entry));
         if let Some(segment) = self.segment_at(coming.spot.segment) {
@@ -336,8 +411,8 @@ impl Books {
     /// About how many bytes the message's records take: what to read at once.
     pub(crate) fn lengths(&self, slot: Slot) -> (usize, usize) {
         let entry = self.index.get(slot);
-        let base = usize::try_from(Books::base_bytes(entry)).unwrap_or(usize::MAX);
-        (base, usize::from(entry.meta_units) * UNIT as usize)
+        let bytes = |weight| usize::try_from(weighed(weight)).unwrap_or(usize::MAX);
+        (bytes(entry.base_weight), bytes(entry.meta_weight))
     }
 
     /// The message's own record lies elsewhere now.
@@ -355,16 +430,14 @@ impl Books {
         let id = self.index.get(slot).id();
         let entry = self.index.get_mut(slot);
         entry.flags &= !UNWRITTEN;
-        let mut inline = u64::from(entry.size());
-        if let BodyPlace::Pieces(body) = place {
-            if entry.flags & PIECES == 0 {
+        if let BodyPlace::Pieces(body) = place
+            && entry.flags & PIECES == 0 {
                 entry.flags |= PIECES;
                 self.body_of.insert(id, body);
                 self.bodies.entry(body).or_default().messages += 1;
             }
-            inline = 0;
-        }
-        entry.base_units = units(span.saturating_sub(inline));
+        let entry = self.index.get_mut(slot);
+        entry.base_weight = weight(span);
         (entry.base_seg, entry.base_at) = (spot.segment, spot.at);
         let bytes = Books::base_bytes(entry);
         self.gains(spot, bytes);
@@ -378,22 +451,26 @@ impl Books {
         }
         let entry = self.index.get_mut(slot);
         (entry.meta_seg, entry.meta_at) = (to.segment, to.at);
-        entry.meta_units = units(span);
-        let bytes = u64::from(entry.meta_units) * UNIT;
+        entry.meta_weight = weight(span);
+        let bytes = weighed(entry.meta_weight);
         self.gains(to, bytes);
     }
 
     /// A record says how the message stands: the one before is not needed any more.
-    pub(crate) fn set_standing(&mut self, slot: Slot, to: Spot) {
+    pub(crate) fn set_standing(&mut self, slot: Slot, to: Spot, span: u64) {
         self.drop_standing(slot);
         let entry = self.index.get_mut(slot);
         (entry.state_seg, entry.state_at) = (to.segment, to.at);
-        self.gains(to, STANDING_BYTES);
+        let class = STANDING_BYTES.iter().position(|bytes| *bytes >= span).unwrap_or(7);
+        entry.flags &= (1 << STANDING_SHIFT) - 1;
+        entry.flags |= u8::try_from(class).unwrap_or(7) << STANDING_SHIFT;
+        let bytes = Books::standing_bytes(entry);
+        self.gains(to, bytes);
     }
 
     pub(crate) fn drop_meta(&mut self, slot: Slot) {
         let spot = self.meta(slot);
-        let bytes = u64::from(self.index.get(slot).meta_units) * UNIT;
+        let bytes = weighed(self.index.get(slot).meta_weight);
         if spot.segment != NOWHERE.segment {
             self.loses(spot, bytes);
             self.index.get_mut(slot).meta_seg = NOWHERE.segment;
@@ -403,7 +480,8 @@ impl Books {
     pub(crate) fn drop_standing(&mut self, slot: Slot) {
         let spot = self.standing(slot);
         if spot.segment != NOWHERE.segment {
-            self.loses(spot, STANDING_BYTES);
+            let bytes = Books::standing_bytes(self.index.get(slot));
+            self.loses(spot, bytes);
             self.index.get_mut(slot).state_seg = NOWHERE.segment;
         }
     }
@@ -424,6 +502,13 @@ impl Books {
             self.index.assign(slot, queue, next_attempt, priority);
         } else {
             self.index.delay(slot, queue, next_attempt);
+        }
+    }
+
+    /// Hands a message out. One that is kept out of the schedule stays so.
+    pub(crate) fn activate(&mut self, slot: Slot) {
+        if self.index.get(slot).flags & (CORRUPT | HELD) == 0 {
+            self.index.activate(slot);
         }
     }
 
@@ -497,17 +582,22 @@ impl Books {
         self.body_of.get(&id).copied()
     }
 
-    /// Notes a piece. Where one is known for that place of the body already, it is left, and false returned.
-    pub(crate) fn add_piece(&mut self, body: u64, piece: Piece) -> bool {
+    /// Notes a piece. Where one is known for that place of the body already, it is left, and said where that one is.
+    pub(crate) fn add_piece(&mut self, body: u64, piece: Piece) -> Option<Spot> {
         let pieces = &mut self.bodies.entry(body).or_default().pieces;
         match pieces.binary_search_by_key(&piece.at, |known| known.at) {
-            Ok(_) => false,
+            Ok(known) => Some(pieces[known].spot),
             Err(at) => {
                 pieces.insert(at, piece);
                 self.gains(piece.spot, u64::from(piece.len));
-                true
+                None
             }
         }
+    }
+
+    /// A resource of a message, or that it is gone.
+    pub(crate) fn resource(&self, id: u64, name: &str) -> Option<&ResourceSpot> {
+        self.resources.get(&id)?.iter().find(|resource| resource.name == name)
     }
 
     /// A piece lies elsewhere now; false if the body is gone, or the piece is not where it was.
@@ -536,23 +626,18 @@ impl Books {
         }
     }
 
-    pub(crate) fn set_resource(&mut self, slot: Slot, name: &str, at: Option<(Spot, u32)>) {
+    pub(crate) fn set_resource(&mut self, slot: Slot, resource: ResourceSpot) {
         let id = self.index.get(slot).id();
         let held = self.resources.entry(id).or_default();
-        let before = held.iter().position(|resource| resource.name == name).map(|at| held.remove(at));
-        if let Some((spot, span)) = at {
-            held.push(ResourceSpot { name: name.to_owned(), spot, span });
-        }
-        let any = !held.is_empty();
-        if !any {
-            self.resources.remove(&id);
-        }
+        let before = held.iter().position(|known| known.name == resource.name);
+        let before = before.map(|at| held.remove(at));
+        let (spot, span) = (resource.spot, resource.span);
+        held.push(resource);
+        let any = held.iter().any(|known| !known.gone);
         if let Some(before) = before {
             self.loses(before.spot, u64::from(before.span));
         }
-        if let Some((spot, span)) = at {
-            self.gains(spot, u64::from(span));
-        }
+        self.gains(spot, u64::from(span));
         self.set_flag(slot, RESOURCES, any);
     }
 

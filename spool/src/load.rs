@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 use jlog::{Gap, Marker, RecordId, SegmentId};
 
-use crate::books::{Books, CORRUPT, Coming, Piece, Spot, home};
+use crate::books::{Books, CORRUPT, Coming, Piece, ResourceSpot, Spot, home};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::index::Slot;
@@ -344,7 +344,10 @@ impl Memory {
                 if let Some(slot) = books.find(*id) {
                     let known = self.ages.get(&slot).map_or(0, |ages| ages.base);
                     if known == *change {
-                        half_moved(books, home);
+                        let from = books.base(slot);
+                        if met_again(books, home, from) {
+                            books.move_base(slot, spot);
+                        }
                         return Ok(());
                     }
                     // Nothing that removed the first one is left.
@@ -376,8 +379,11 @@ impl Memory {
             }
             What::Chunk { body, at, len } => {
                 self.newest = self.newest.max(*body);
-                if !books.add_piece(*body, Piece { at: *at, len: *len, spot }) {
-                    half_moved(books, home);
+                let piece = Piece { at: *at, len: *len, spot };
+                if let Some(from) = books.add_piece(*body, piece)
+                    && met_again(books, home, from)
+                {
+                    books.move_piece(*body, from, spot);
                 }
             }
             What::Meta { id, change, .. } | What::Standing { id, change, .. } => {
@@ -396,10 +402,18 @@ impl Memory {
                 };
                 let key = (*id, name.clone());
                 match self.resources.get(&key) {
-                    Some(known) if known == change => half_moved(books, home),
+                    Some(known) if known == change => {
+                        let from = books.resource(*id, name).map(|resource| resource.spot);
+                        if let Some(from) = from
+                            && met_again(books, home, from)
+                        {
+                            books.move_resource(*id, from, spot);
+                        }
+                    }
                     Some(known) if known > change => {}
                     _ => {
-                        books.set_resource(slot, name, (!gone).then_some((spot, note.span)));
+                        let name = name.clone();
+                        books.set_resource(slot, ResourceSpot { name, spot, span: note.span, gone: *gone });
                         self.resources.insert(key, *change);
                     }
                 }
@@ -440,15 +454,24 @@ impl Memory {
         let meta = matches!(note.what, What::Meta { .. });
         let ages = self.ages.entry(slot).or_default();
         let known = if meta { ages.meta } else { ages.standing };
+        let span = u64::from(note.span);
         if known == *change {
-            half_moved(books, home);
+            let from = if meta { books.meta(slot) } else { books.standing(slot) };
+            if met_again(books, home, from) {
+                if meta {
+                    books.set_meta(slot, spot, span, true);
+                } else {
+                    books.set_standing(slot, spot, span);
+                }
+            }
+            return;
         }
         let stands = *change > ages.standing;
         if meta && *change > ages.meta {
             ages.meta = *change;
-            books.set_meta(slot, spot, u64::from(note.span), !stands);
+            books.set_meta(slot, spot, span, !stands);
         } else if !meta && stands {
-            books.set_standing(slot, spot);
+            books.set_standing(slot, spot, span);
         }
         if stands {
             ages.standing = *change;
@@ -457,8 +480,13 @@ impl Memory {
     }
 }
 
-fn half_moved(books: &mut Books, home: Home) {
-    if let Some(segment) = books.segment_mut(home) {
-        segment.half_moved = true;
+/// A record of `home` is a copy of the one at `known`, or that of it: the segment that was moved from is half moved. True if
+/// the one met now is the copy: copies go to the end of the survivors, which are read first, and in order.
+fn met_again(books: &mut Books, home: Home, known: Spot) -> bool {
+    let copy = home.log == LogNo::Survivors;
+    let moved = if copy { books.home(known) } else { Some(home) };
+    if let Some(moved) = moved {
+        books.mark(moved, true, false);
     }
+    copy
 }

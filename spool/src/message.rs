@@ -82,6 +82,8 @@ pub(crate) struct Dirty {
     pub(crate) meta: bool,
     /// Attempts, the next one, queue, priority, last reply.
     pub(crate) standing: bool,
+    /// Of that, when its next turn is.
+    pub(crate) next: bool,
 }
 
 /// A resource that is, or is not any more, in memory.
@@ -108,10 +110,10 @@ impl Message {
             State {
                 envelope: Envelope::default(),
                 contexts: Some(Default::default()),
-                standing: Standing { next_attempt: id.created(), ..Standing::default() },
+                standing: Standing::default(),
                 body,
                 resources: BTreeMap::new(),
-                dirty: Dirty { meta: true, standing: true },
+                dirty: Dirty { meta: true, standing: true, next: true },
                 stored: false,
             },
         )
@@ -220,7 +222,7 @@ impl Message {
         self.state().standing.attempts
     }
 
-    /// When its next turn comes, in seconds since 1970.
+    /// When its next turn comes, in seconds since 1970; 0, before it is accepted: at once.
     pub fn next_attempt(&self) -> u32 {
         self.state().standing.next_attempt
     }
@@ -236,8 +238,9 @@ impl Message {
         self.state().standing.reply.clone()
     }
 
-    /// Notes the last reply.
+    /// Notes the last reply: of one above 4 KiB, so much.
     pub fn set_last_reply(&self, reply: &[u8]) {
+        let reply = &reply[..reply.len().min(MAX_REPLY)];
         self.change_standing(|standing| standing.reply = reply.to_vec());
     }
 
@@ -252,6 +255,7 @@ impl Message {
 
     /// Notes an attempt, its reply, and when the next one is.
     pub(crate) fn attempted(&self, attempts: u32, reply: &[u8], next: Option<u32>) {
+        let reply = &reply[..reply.len().min(MAX_REPLY)];
         self.change_standing(|standing| {
             standing.attempts = attempts;
             standing.reply = reply.to_vec();
@@ -264,6 +268,7 @@ impl Message {
         let before = state.standing.clone();
         change(&mut state.standing);
         state.dirty.standing |= state.standing != before;
+        state.dirty.next |= state.standing.next_attempt != before.next_attempt;
     }
 
     // Contexts
@@ -436,16 +441,24 @@ impl Message {
     /// # Errors
     /// Those of reading what is not in memory.
     pub fn share(&self, id: MessageId) -> Result<Message> {
-        let shared = !self.is_large();
-        if shared {
-            self.prefetch()?;
-        }
-        self.refetch_if_stored()?;
-        let mut state = self.state().clone();
+        let mut state = self.whole()?;
         state.stored = false;
-        state.dirty = Dirty { meta: true, standing: true };
+        state.dirty = Dirty { meta: true, standing: true, next: true };
         state.resources.clear();
         Ok(Message::from_state(id, state))
+    }
+
+    /// All that is known of it, as it is at one moment: what is not in memory is read, and does not stay there.
+    fn whole(&self) -> Result<State> {
+        let state = self.state();
+        let mut whole = state.clone();
+        if whole.contexts.is_none() {
+            whole.contexts = Some(self.store()?.read_contexts(self.id())?);
+        }
+        if let Body::OnDisk { .. } = whole.body {
+            whole.body = Body::Memory(self.store()?.read_body(self.id())?);
+        }
+        Ok(whole)
     }
 
     /// Another message with everything of its own (`ec_message_copy`). A large body is shared all the same: it cannot
@@ -492,23 +505,21 @@ impl Message {
     /// # Errors
     /// Those of reading what is not in memory.
     pub fn snapshot(&self) -> Result<MessageSnapshot> {
-        self.refetch_if_stored()?;
-        let body = self.body()?;
-        let state = self.state();
-        let contexts = state.contexts.clone().unwrap_or_default();
+        let State { envelope, contexts, standing, body, .. } = self.whole()?;
+        let body = match body {
+            Body::Memory(bytes) => BodyReader::of_bytes(bytes),
+            Body::Pieces(pieces) => BodyReader::of_pieces(pieces),
+            Body::OnDisk { .. } => return Err(SpoolError::NotFound(self.id())),
+        };
         Ok(MessageSnapshot {
             id: self.id(),
-            envelope: state.envelope.clone(),
-            contexts,
-            queue: state.standing.queue.clone(),
-            attempts: state.standing.attempts,
-            next_attempt: state.standing.next_attempt,
+            envelope,
+            contexts: contexts.unwrap_or_default(),
+            queue: standing.queue,
+            attempts: standing.attempts,
+            next_attempt: standing.next_attempt,
             body,
         })
-    }
-
-    fn refetch_if_stored(&self) -> Result<()> {
-        if self.has_contexts() { Ok(()) } else { self.refetch() }
     }
 
     // Resources
@@ -612,9 +623,19 @@ impl Message {
     /// delivered, or failed. An error of that removal is nobody's to see: use [`Spool::remove`](crate::Spool::remove) to see it.
     pub fn remove_on_drop(&self, remove: bool) {
         self.inner.remove_on_drop.store(remove, Ordering::Release);
+        if remove && let Ok(store) = self.store() {
+            // The spool itself keeps no handle of it any more.
+            store.forget_resident(self.id());
+        }
+    }
+
+    pub(crate) fn goes_with_its_handles(&self) -> bool {
+        self.inner.remove_on_drop.load(Ordering::Acquire)
     }
 }
 
+/// The bytes of a reply that are kept.
+const MAX_REPLY: usize = 4096;
 /// The bytes of a resource at most.
 pub(crate) const MAX_RESOURCE: u64 = 64 << 20;
 

@@ -52,6 +52,46 @@ pub struct Maintained {
     pub more: bool,
 }
 
+/// Notes are looked at so many at a time, with the books in hand.
+const LOOKED_AT: usize = 128;
+
+/// What is copied at once.
+#[derive(Default)]
+struct Batch {
+    copies: Vec<Copied>,
+    removals: Vec<Remove>,
+    bytes: usize,
+    /// The note behind the last one that was looked at.
+    next: usize,
+}
+
+impl Batch {
+    /// A removal that has to stay, beside others of the same record.
+    fn remove(&mut self, id: u64, change: u64, home: Home) {
+        match self.removals.last_mut() {
+            Some(last) if last.change == change => last.gone.push((id, home)),
+            _ => self.removals.push(Remove { change, gone: vec![(id, home)] }),
+        }
+        self.bytes += 16;
+    }
+}
+
+fn encode(removal: &Remove) -> Vec<u8> {
+    let mut out = Vec::new();
+    removal.encode(&mut out);
+    out
+}
+
+fn removal_entry(payload: &[u8]) -> Entry<'_> {
+    Entry { kind: log_kind(kind::REMOVE), time: Timestamp::default(), payload }
+}
+
+fn note_removals(books: &mut Books, at: Spot, removal: &Remove) {
+    if let Some(holder) = books.home(at) {
+        removal.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
+    }
+}
+
 /// A record that is needed, read to be copied.
 struct Copied {
     note: Note,
@@ -66,7 +106,8 @@ impl Store {
         self.wait_loaded()?;
         let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Maintained { freed: self.free_what_is_done_with()?, ..Maintained::default() };
-        while done.moved < budget {
+        // Copies must not eat the room that is kept for removals.
+        while done.moved < budget && !self.is_reserve_released() {
             if moving.is_none() {
                 let Some(home) = self.choose() else { break };
                 self.flights.wait();
@@ -89,10 +130,9 @@ impl Store {
     /// All of a segment was looked at. What still needs it could not be read, and it stays.
     fn moved(&self, home: Home) {
         let mut books = self.books();
-        if let Some(segment) = books.segment_mut(home) {
-            segment.half_moved = false;
-            segment.stuck = segment.live > 0;
-        }
+        books.forget_removals(home);
+        let stuck = books.segment(home).is_some_and(|segment| segment.live > 0);
+        books.mark(home, false, stuck);
     }
 
     /// Gives back every finished segment of which nothing is needed.
@@ -119,19 +159,21 @@ impl Store {
             let mut dead: Vec<u32> =
                 dead.iter().filter(|home| home.log == log).map(|home| home.segment).collect();
             dead.sort_unstable();
-            self.free(log, &dead)?;
+            self.free(log, &dead, active[log as usize])?;
         }
         self.counts.reclaimed_segments.fetch_add(dead.len() as u64, Ordering::Relaxed);
         Ok(dead.len() as u64)
     }
 
-    fn free(&self, log: LogNo, dead: &[u32]) -> Result<()> {
+    /// `active` is the segment that was written to before it was waited for those under way: all before it are in the
+    /// books, or gone.
+    fn free(&self, log: LogNo, dead: &[u32], active: u32) -> Result<()> {
         let oldest_needed = {
             let books = self.books();
             let needed = books.segments().filter(|segment| segment.home.log == log);
             needed.map(|segment| segment.home.segment).filter(|n| !dead.contains(n)).min()
         };
-        let first_kept = oldest_needed.unwrap_or_else(|| self.active()[log as usize]);
+        let first_kept = oldest_needed.map_or(active, |oldest| oldest.min(active));
         if dead.first().is_some_and(|first| *first < first_kept) {
             self.log(log).drop_before(SegmentId(first_kept))?;
         }
@@ -163,30 +205,32 @@ impl Store {
         let active = self.active();
         let books = self.books();
         let sealed = |segment: &&Segment| segment.home.segment < active[segment.home.log as usize];
-        let half = books.segments().filter(sealed).find(|segment| segment.half_moved && segment.live > 0);
+        let half = books.segments().filter(sealed).find(|segment| segment.half_moved && !segment.is_stuck());
         if let Some(half) = half {
             return Some(half.home);
         }
         let (mut total, mut needed) = (0, 0);
+        let mut best: Option<(f64, Home)> = None;
         for segment in books.segments() {
             total += segment.end;
-            needed += books.needed(segment).min(segment.end);
+            let used = books.needed(segment).min(segment.end);
+            needed += used;
+            let open = segment.home.segment >= active[segment.home.log as usize];
+            if open || segment.is_stuck() || self.ends_soon(segment) {
+                continue;
+            }
+            let used = used as f64 / segment.end.max(1) as f64;
+            let age = f64::from(active[segment.home.log as usize] - segment.home.segment);
+            let score = (1.0 - used) * age / (1.0 + used);
+            if used < self.options().reclaim_below && best.is_none_or(|(known, _)| score > known) {
+                best = Some((score, segment.home));
+            }
         }
         let size = u64::from(self.options().segment_size);
         if total < 2 * size || ((total - needed) as f64) < GARBAGE * total as f64 {
             return None;
         }
-        let score = |segment: &Segment| {
-            let used = books.needed(segment).min(segment.end) as f64 / segment.end.max(1) as f64;
-            let age = f64::from(active[segment.home.log as usize] - segment.home.segment);
-            (used < self.options().reclaim_below).then_some((1.0 - used) * age / (1.0 + used))
-        };
-        let scored = books
-            .segments()
-            .filter(sealed)
-            .filter(|segment| !segment.stuck && !self.ends_soon(segment))
-            .filter_map(|segment| Some((score(segment)?, segment.home)));
-        scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, home)| home)
+        best.map(|(_, home)| home)
     }
 
     /// Whether all messages of an arrivals' segment will soon be gone by themselves: see `max_retention`.
@@ -214,100 +258,95 @@ impl Store {
 
     /// Copies some of what is needed of a segment, and returns how many bytes that were.
     fn move_batch(&self, moving: &mut Moving) -> Result<u64> {
-        let mut copies: Vec<Copied> = Vec::new();
-        let mut removals: Vec<Remove> = Vec::new();
-        let mut bytes = 0;
-        while moving.next < moving.notes.len() && bytes < BATCH_BYTES && copies.len() < BATCH_RECORDS {
-            let note = &moving.notes[moving.next];
-            moving.next += 1;
-            if let What::Remove { id, change, home } = note.what {
-                if self.is_removal_needed(moving.home, home) {
-                    match removals.last_mut() {
-                        Some(last) if last.change == change => last.gone.push((id, home)),
-                        _ => removals.push(Remove { change, gone: vec![(id, home)] }),
-                    }
-                    bytes += 16;
-                }
-                continue;
-            }
-            if !self.is_needed(moving.home, note) {
-                continue;
-            }
-            let Some(copied) = self.read_to_copy(moving.home, note)? else { continue };
-            bytes += copied.payload.len();
-            copies.push(copied);
-        }
+        let Batch { copies, removals, bytes, next } = self.next_batch(moving)?;
         if copies.is_empty() && removals.is_empty() {
-            return Ok(0);
+            moving.next = next;
+            return Ok(bytes as u64);
         }
-        let encoded: Vec<Vec<u8>> = removals
-            .iter()
-            .map(|removal| {
-                let mut out = Vec::new();
-                removal.encode(&mut out);
-                out
-            })
-            .collect();
+        let encoded: Vec<Vec<u8>> = removals.iter().map(encode).collect();
         let moved = copies.iter().map(|copied| Entry {
             kind: log_kind(copied.kind),
             time: copied.time,
             payload: &copied.payload,
         });
-        let removed = encoded.iter().map(|payload| Entry {
-            kind: log_kind(kind::REMOVE),
-            time: Timestamp::default(),
-            payload,
-        });
+        let removed = encoded.iter().map(|payload| removal_entry(payload));
         let entries: Vec<Entry<'_>> = moved.chain(removed).collect();
-        let writer = self.writer(LogNo::Survivors)?;
-        if let Some(segment) = self.books().segment_mut(moving.home) {
-            segment.half_moved = true;
-        }
-        let places = writer.append_entries(&entries, jlog::Durability::Sync)?;
+        self.books().mark(moving.home, true, false);
+        let places = self.writer(LogNo::Survivors)?.append_entries(&entries, jlog::Durability::Sync)?;
 
+        // Nobody changes or removes a message while the books learn where its copies are.
+        let turns = self.take_all_turns();
         let mut books = self.books();
+        let mut gone = Remove { change: 0, gone: Vec::new() };
         for (copied, place) in copies.iter().zip(&places) {
             let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
             let Some(from) = spot_in(&books, moving.home, copied.note.offset) else { continue };
-            enter_move(&mut books, &copied.note, from, to);
+            enter_move(&mut books, copied, from, to);
+            if let (What::Accept { id, .. }, Some(home)) = (&copied.note.what, books.home(to))
+                && books.find(*id).is_none()
+            {
+                gone.gone.push((*id, home));
+            }
         }
         for (removal, place) in removals.iter().zip(&places[copies.len()..]) {
             let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
-            if let Some(holder) = books.home(to) {
-                removal.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
-            }
+            note_removals(&mut books, to, removal);
         }
+        drop(books);
+        if !gone.gone.is_empty() {
+            // They were removed while they were copied: what was written of that names the segment they are copied from.
+            gone.change = self.next_change();
+            self.remove_copies(&gone)?;
+        }
+        drop(turns);
+        moving.next = next;
         Ok(bytes as u64)
     }
 
-    /// Whether a removal in a segment has to be remembered when that goes: as long as what it removes may be met again.
-    fn is_removal_needed(&self, holder: Home, of: Home) -> bool {
-        let books = self.books();
-        if of == holder {
-            return false;
+    fn remove_copies(&self, gone: &Remove) -> Result<()> {
+        let payload = encode(gone);
+        let writer = self.writer(LogNo::Survivors)?;
+        let places = writer.append_entries(&[removal_entry(&payload)], jlog::Durability::Process)?;
+        let mut books = self.books();
+        for place in &places {
+            let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
+            note_removals(&mut books, to, gone);
         }
-        books.segment(of).is_some()
-            || books.segments().any(|segment| segment.half_moved && segment.home != holder)
+        Ok(())
     }
 
-    /// Whether a record is the one that the books name.
-    fn is_needed(&self, home: Home, note: &Note) -> bool {
-        let books = self.books();
-        let Some(spot) = spot_in(&books, home, note.offset) else { return false };
-        match &note.what {
-            What::Accept { id, .. } => books.find(*id).is_some_and(|slot| books.base(slot) == spot),
-            What::Meta { id, .. } => books.find(*id).is_some_and(|slot| books.meta(slot) == spot),
-            What::Standing { id, .. } => books.find(*id).is_some_and(|slot| books.standing(slot) == spot),
-            What::Chunk { body, .. } => {
-                let pieces = books.bodies.get(body);
-                pieces.is_some_and(|body| body.pieces.iter().any(|piece| piece.spot == spot))
+    /// What is needed of the next notes: read, or, of removals, put together.
+    fn next_batch(&self, moving: &Moving) -> Result<Batch> {
+        let mut batch = Batch { next: moving.next, ..Batch::default() };
+        while batch.next < moving.notes.len()
+            && batch.bytes < BATCH_BYTES
+            && batch.copies.len() < BATCH_RECORDS
+        {
+            let from = batch.next;
+            let to = moving.notes.len().min(from + LOOKED_AT);
+            batch.next = to;
+            let mut needed = Vec::new();
+            {
+                let books = self.books();
+                for note in &moving.notes[from..to] {
+                    match note.what {
+                        What::Remove { id, change, home }
+                            if books.is_removal_needed(moving.home, home) => {
+                                batch.remove(id, change, home);
+                            }
+                        _ if is_needed(&books, moving.home, note) => needed.push(note),
+                        _ => {}
+                    }
+                }
             }
-            What::Resource { id, .. } => {
-                let held = books.resources.get(id);
-                held.is_some_and(|held| held.iter().any(|resource| resource.spot == spot))
+            for note in needed {
+                if let Some(copied) = self.read_to_copy(moving.home, note)? {
+                    batch.bytes += copied.payload.len();
+                    batch.copies.push(copied);
+                }
             }
-            What::Remove { .. } => false,
         }
+        Ok(batch)
     }
 
     /// A record, to be written again as it is. One that is damaged is left where it is, and so is its segment.
@@ -350,7 +389,11 @@ impl Store {
 
     fn summarize_one(&self, home: Home, active: u32) -> Result<()> {
         let segment = SegmentId(home.segment);
-        let end = RecordId { segment: SegmentId(active), marker: Marker(u32::MAX) };
+        let mut end = RecordId { segment: SegmentId(active), marker: Marker(u32::MAX) };
+        if home.segment >= active {
+            // What others are writing now may never reach the disk: its places would be used again.
+            end = self.writer(home.log)?.durable_id();
+        }
         let mut report = Report::default();
         let mut summary = self.scan(home.log, segment, Marker(0), end, &mut report)?;
         if !report.findings.is_empty() {
@@ -367,15 +410,35 @@ impl Store {
     }
 }
 
+/// Whether a record is the one that the books name.
+fn is_needed(books: &Books, home: Home, note: &Note) -> bool {
+    let Some(spot) = spot_in(books, home, note.offset) else { return false };
+    match &note.what {
+        What::Accept { id, .. } => books.find(*id).is_some_and(|slot| books.base(slot) == spot),
+        What::Meta { id, .. } => books.find(*id).is_some_and(|slot| books.meta(slot) == spot),
+        What::Standing { id, .. } => books.find(*id).is_some_and(|slot| books.standing(slot) == spot),
+        What::Chunk { body, .. } => {
+            let pieces = books.bodies.get(body);
+            pieces.is_some_and(|body| body.pieces.iter().any(|piece| piece.spot == spot))
+        }
+        What::Resource { id, .. } => {
+            let held = books.resources.get(id);
+            held.is_some_and(|held| held.iter().any(|resource| resource.spot == spot))
+        }
+        What::Remove { .. } => false,
+    }
+}
+
 fn spot_in(books: &Books, home: Home, offset: u64) -> Option<Spot> {
     let at = u32::try_from(offset / 8).ok()?;
     Some(Spot { segment: books.slot_of(home)?, at })
 }
 
 /// The books point to the copy, if they still point to what was copied.
-fn enter_move(books: &mut Books, note: &Note, from: Spot, to: Spot) {
+fn enter_move(books: &mut Books, copied: &Copied, from: Spot, to: Spot) {
     debug_assert!(from != NOWHERE);
-    match &note.what {
+    let span = u64::from(copied.note.span);
+    match &copied.note.what {
         What::Accept { id, .. } => {
             if let Some(slot) = books.find(*id).filter(|slot| books.base(*slot) == from) {
                 books.move_base(slot, to);
@@ -383,12 +446,12 @@ fn enter_move(books: &mut Books, note: &Note, from: Spot, to: Spot) {
         }
         What::Meta { id, .. } => {
             if let Some(slot) = books.find(*id).filter(|slot| books.meta(*slot) == from) {
-                books.set_meta(slot, to, u64::from(note.span), true);
+                books.set_meta(slot, to, span, true);
             }
         }
         What::Standing { id, .. } => {
             if let Some(slot) = books.find(*id).filter(|slot| books.standing(*slot) == from) {
-                books.set_standing(slot, to);
+                books.set_standing(slot, to, span);
             }
         }
         What::Chunk { body, .. } => {

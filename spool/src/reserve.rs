@@ -80,13 +80,17 @@ impl Reserve {
         Ok(())
     }
 
-    /// Gives the room up; false if there is none left.
-    pub(crate) fn release(&mut self, disk: &dyn Disk) -> bool {
-        if self.released || self.bytes == 0 {
-            return false;
+    /// Gives the room up, if it was not given up before.
+    pub(crate) fn release(&mut self, disk: &dyn Disk) {
+        if !self.released && self.bytes > 0 {
+            self.released = true;
+            let _ = disk.remove(&self.path);
         }
-        self.released = true;
-        disk.remove(&self.path).is_ok()
+    }
+
+    /// Whether it was given up.
+    pub(crate) fn is_released(&self) -> bool {
+        self.released
     }
 }
 

@@ -22,7 +22,7 @@ use crate::reclaim::Maintained;
 use crate::record::LogNo;
 use crate::retry::{NextAttempt, RetryPolicy};
 use crate::settings::Settings;
-use crate::store::{Parts, Store, Written};
+use crate::store::{Change, Parts, Store, Written};
 use crate::summary;
 
 /// A spool: messages held durably between "accepted" and "delivered".
@@ -291,6 +291,7 @@ impl Spool {
 
     /// Accepts in a thread of `pool`'s: the SWAPOUT pool of Momentum. Where the pool's backlog is full, it waits here.
     pub fn submit(&self, pool: &Pool, messages: Vec<Message>, now: Timestamp) -> Completion<Result<()>> {
+        self.store.tell_time(now);
         let store = Arc::clone(&self.store);
         pool.submit(move || store.accept(&messages, now, store.options().durability))
     }
@@ -359,7 +360,7 @@ impl Spool {
     /// [`Refused`](SpoolError::Refused) by a hook, [`NotFound`](SpoolError::NotFound), and those of writing: the changes stay
     /// in memory.
     pub fn update(&self, message: &Message, now: Timestamp) -> Result<Written> {
-        self.store.update(message, false, now, false)
+        self.store.update(message, now, Change::default())
     }
 
     /// As [`Spool::update`], all of the metadata, changed or not (`force`).
@@ -367,7 +368,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::update`].
     pub fn update_all(&self, message: &Message, now: Timestamp) -> Result<Written> {
-        self.store.update(message, true, now, false)
+        self.store.update(message, now, Change { force: true, ..Change::default() })
     }
 
     /// Removes a message: it was delivered, or has failed. In the kernel when it returns; a power cut may bring back what was
@@ -468,7 +469,7 @@ impl Spool {
             },
         );
         let waits = matches!(next, NextAttempt::At(_));
-        self.store.update(message, false, now, waits)?;
+        self.store.update(message, now, Change { schedule: waits, ..Change::default() })?;
         Ok(next)
     }
 
@@ -512,7 +513,7 @@ impl Spool {
     fn set_held(&self, id: MessageId, held: bool, now: Timestamp) -> Result<()> {
         let message = self.get(id)?;
         message.set_held(held);
-        self.store.update(&message, false, now, true).map(drop)
+        self.store.update(&message, now, Change { schedule: true, ..Change::default() }).map(drop)
     }
 
     // Queues
@@ -598,17 +599,23 @@ impl Spool {
     pub fn assign(&self, id: MessageId, queue: QueueKey, now: Timestamp) -> Result<()> {
         let message = self.get(id)?;
         message.set_queue(queue);
-        self.store.update(&message, false, now, false).map(drop)
+        self.store.update(&message, now, Change::default()).map(drop)
     }
 
     fn pick(&self, queue: &QueueKey, mut which: impl FnMut(&Listed) -> bool) -> Result<Vec<MessageId>> {
-        let mut picked = Vec::new();
-        for listed in self.entries()? {
-            if listed.queue == *queue && which(&listed) {
-                picked.push(listed.id);
-            }
+        self.store.wait_loaded()?;
+        let (mut picked, mut after) = (Vec::new(), None);
+        loop {
+            let books = self.store.books();
+            let Some(number) = books.index.queue(queue) else { return Ok(picked) };
+            let page: Vec<Slot> = books.index.slots_after(after).take(PAGE).collect();
+            let Some(last) = page.last() else { return Ok(picked) };
+            after = Some(*last);
+            let ours = page.into_iter().filter(|slot| books.index.get(*slot).queue() == number);
+            let ours: Vec<Listed> = ours.map(|slot| listed(&books, slot)).collect();
+            drop(books);
+            picked.extend(ours.iter().filter(|listed| which(listed)).map(|listed| listed.id));
         }
-        Ok(picked)
     }
 
     // Memory, and keeping the disk
@@ -677,10 +684,10 @@ impl Spool {
     /// # Errors
     /// Those of writing.
     pub fn close(mut self) -> Result<()> {
-        self.shut(true)
+        self.shut()
     }
 
-    fn shut(&mut self, tidy: bool) -> Result<()> {
+    fn shut(&mut self) -> Result<()> {
         self.keeper = None;
         if let Some(loader) = self.loader.take() {
             let _ = loader.join();
@@ -688,19 +695,18 @@ impl Spool {
         if self.store.is_read_only() || self.store.is_closed() {
             return Ok(());
         }
-        self.store.write_all(Timestamp::new(self.store.latest.load(Ordering::Relaxed), 0))?;
-        if tidy {
-            self.store.sync()?;
-            // What cannot be summarized is read when the spool is opened.
-            let _ = self.store.summarize(true);
-        }
-        self.store.close_logs()
+        let now = Timestamp::new(self.store.latest.load(Ordering::Relaxed), 0);
+        let written = self.store.write_all(now).and_then(|()| self.store.sync());
+        // What cannot be summarized is read when the spool is opened.
+        let _ = self.store.summarize(true);
+        let closed = self.store.close_logs();
+        written.and(closed)
     }
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        let _ = self.shut(true);
+        let _ = self.shut();
     }
 }
 

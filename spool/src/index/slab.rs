@@ -52,8 +52,8 @@ pub(crate) enum State {
 
 /// What the index knows of a message.
 ///
-/// A record's place is the slot of its segment and its offset there, counted in 8 bytes. Its weight is its length in
-/// units of 64 bytes, at most 255.
+/// A record's place is the slot of its segment and its offset there, counted in 8 bytes. Its weight is its length, in
+/// one byte, on a scale of the store's.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Entry {
@@ -83,9 +83,9 @@ pub(crate) struct Entry {
     /// The store's own bits.
     pub(crate) flags: u8,
     /// Weight of the base record.
-    pub(crate) base_units: u8,
+    pub(crate) base_weight: u8,
     /// Weight of the newest metadata record.
-    pub(crate) meta_units: u8,
+    pub(crate) meta_weight: u8,
     pub(super) priority: u8,
     pub(super) state: State,
 }
@@ -114,8 +114,8 @@ impl Entry {
             state_seg: Entry::NO_SEGMENT,
             attempts: 0,
             flags: 0,
-            base_units: 0,
-            meta_units: 0,
+            base_weight: 0,
+            meta_weight: 0,
             priority,
             state: State::Idle,
         }

@@ -9,7 +9,7 @@ use jlog::{Entry, Place, Timestamp};
 
 use super::Store;
 use crate::body::{Body, PIECE};
-use crate::books::{self, Books, Coming, NOWHERE, Piece, Spot, UNWRITTEN};
+use crate::books::{self, Books, Coming, NOWHERE, Piece, ResourceSpot, Spot, UNWRITTEN};
 use crate::error::{Resource, Result, SpoolError};
 use crate::hooks::{MetaEdit, ask};
 use crate::id::MessageId;
@@ -17,7 +17,7 @@ use crate::index::Slot;
 use crate::message::{Dirty, Held, Message, State};
 use crate::note::Stands;
 use crate::options::Durability;
-use crate::record::{Accept, BodyPlace, Chunk, Home, LogNo, Meta, ResourceRecord, kind, log_kind};
+use crate::record::{Accept, BodyPlace, Chunk, Home, LogNo, Meta, Remove, ResourceRecord, kind, log_kind};
 
 /// The records of one commit on their way.
 #[derive(Default)]
@@ -48,21 +48,46 @@ impl Store {
     /// Writes messages that are new: all of them, or none.
     pub(crate) fn accept(&self, batch: &[Message], now: Timestamp, durability: Durability) -> Result<()> {
         self.writer(LogNo::Arrivals)?;
+        if batch.iter().any(|message| message.id().pid != self.ids.incarnation()) {
+            // Not of this run's making: it may be here already.
+            self.wait_loaded()?;
+        }
         for message in batch {
             ask("on_recipient", &self.options.hooks, |hook| hook.on_recipient(message))?;
         }
         ask("before_accept", &self.options.hooks, |hook| hook.before_accept(batch))?;
 
+        self.write_new(batch, now, durability, false)
+    }
+
+    /// Writes messages that are not here, or are `held` in memory alone.
+    pub(super) fn write_new(
+        &self,
+        batch: &[Message],
+        now: Timestamp,
+        durability: Durability,
+        held: bool,
+    ) -> Result<()> {
         let mut batch: Vec<&Message> = batch.iter().collect();
         batch.sort_unstable_by_key(|message| message.id());
         if let Some(twice) = batch.windows(2).find(|pair| pair[0].id() == pair[1].id()) {
             return Err(SpoolError::Exists(twice[0].id()));
         }
         let mut states: Vec<MutexGuard<'_, State>> = batch.iter().map(|message| message.state()).collect();
-        self.require_room(&batch, &states)?;
+        let _reserved = self.require_room(&batch, &states, held)?;
+        for state in &mut states {
+            // At once, where nothing else was said.
+            if state.standing.next_attempt == 0 {
+                state.standing.next_attempt = now.seconds;
+            }
+        }
 
         if matches!(durability, Durability::Deferred { .. }) {
-            return self.hold(&batch, &mut states);
+            self.hold(&batch, &mut states)?;
+            drop(states);
+            // Where memory is short, some of those that were used longest ago are written.
+            batch.iter().for_each(|message| self.touch(message));
+            return Ok(());
         }
         let mut draft = Draft::default();
         let mut bodies = SharedBodies::of(&states, self.options.large_message_threshold);
@@ -76,6 +101,7 @@ impl Store {
         let writer = self.writer(LogNo::Arrivals)?;
         let places = writer.append_entries(&draft.entries(now), self.acknowledged(durability))?;
 
+        let mut removed = Vec::new();
         let mut books = self.books();
         for (number, pieces) in &bodies.drafted {
             self.book_pieces(&mut books, *number, pieces, &places)?;
@@ -83,19 +109,28 @@ impl Store {
         for ((message, state), drafted) in batch.iter().zip(&mut states).zip(&drafted) {
             let (spot, span) = self.book(&mut books, &places[drafted.record])?;
             let slot = match books.find(message.id().to_u64()) {
-                // It was in memory alone until now.
-                Some(slot) => {
+                Some(slot) if held => {
                     books.written(slot, spot, span, drafted.place);
                     slot
                 }
-                None => self.book_message(&mut books, message.id(), state, spot, span, drafted.place),
+                None if held => {
+                    removed.extend(books.home(spot).map(|home| (message.id().to_u64(), home)));
+                    continue;
+                }
+                _ => self.book_message(&mut books, message.id(), state, spot, span, drafted.place),
             };
             for (name, record) in &drafted.resources {
                 let (spot, span) = self.book(&mut books, &places[*record])?;
-                books.set_resource(slot, name, Some((spot, u32::try_from(span).unwrap_or(u32::MAX))));
+                let span = u32::try_from(span).unwrap_or(u32::MAX);
+                books.set_resource(slot, ResourceSpot { name: name.clone(), spot, span, gone: false });
             }
         }
         drop(books);
+        if !removed.is_empty() {
+            // They were removed while they were written.
+            let remove = Remove { change: self.next_change(), gone: removed };
+            self.write_removal(&remove)?;
+        }
         drop(flight);
         for ((message, state), drafted) in batch.iter().zip(&mut states).zip(drafted) {
             state.resources.clear();
@@ -111,14 +146,19 @@ impl Store {
         }
         drop(states);
         self.counts.accepted.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        for message in batch {
-            self.touch(message);
+        if !held {
+            batch.into_iter().for_each(|message| self.touch(message));
         }
         Ok(())
     }
 
-    /// Refuses what there is no room for, before anything of it is written.
-    fn require_room(&self, batch: &[&Message], states: &[MutexGuard<'_, State>]) -> Result<()> {
+    /// Refuses what there is no room for, before anything of it is written; the room of what there is room for is taken.
+    fn require_room(
+        &self,
+        batch: &[&Message],
+        states: &[MutexGuard<'_, State>],
+        held: bool,
+    ) -> Result<Reserved<'_>> {
         let mut bytes = 0;
         for (message, state) in batch.iter().zip(states) {
             let size = state.body.size();
@@ -134,41 +174,52 @@ impl Store {
             }
             bytes += size;
         }
-        let books = self.books();
-        for (message, state) in batch.iter().zip(states) {
-            let there = books.find(message.id().to_u64());
-            let unwritten = there.is_some_and(|slot| books.index.get(slot).flags & UNWRITTEN != 0);
-            if !unwritten && (there.is_some() || state.stored) {
-                return Err(SpoolError::Exists(message.id()));
-            }
-        }
-        let totals = books.totals;
-        drop(books);
+        let mut reserved = Reserved { store: self, ids: Vec::with_capacity(batch.len()) };
+        let mut books = self.books();
+        let (messages, total) = books.with_pending();
         let over = |what, have: u64, more: u64, limit: Option<u64>, unit| {
-            let limit = limit.filter(|limit| have + more > *limit)?;
+            let limit = limit.filter(|limit| !held && have + more > *limit)?;
             let detail =
                 format!("it holds {have} {unit}, and with {more} more its limit of {limit} is passed");
             Some(SpoolError::Full { what, detail })
         };
         let more = batch.len() as u64;
-        let full = over(Resource::Messages, totals.messages, more, self.options.max_messages, "messages")
-            .or_else(|| over(Resource::Bytes, totals.bytes, bytes, self.options.max_bytes, "bytes"));
-        if let Some(full) = full {
-            return Err(full);
-        }
+        let full = over(Resource::Messages, messages, more, self.options.max_messages, "messages")
+            .or_else(|| over(Resource::Bytes, total, bytes, self.options.max_bytes, "bytes"));
+        let taken = full.map_or(Ok(()), Err).and_then(|()| {
+            batch.iter().zip(states).try_for_each(|(message, state)| {
+                let id = message.id().to_u64();
+                let unwritten = books.find(id).map(|slot| books.index.get(slot).flags & UNWRITTEN != 0);
+                let fits = if held { unwritten == Some(true) } else { unwritten.is_none() && !state.stored };
+                if !fits && held {
+                    return Err(SpoolError::NotFound(message.id()));
+                }
+                if !fits || !books.reserve(id, state.body.size()) {
+                    return Err(SpoolError::Exists(message.id()));
+                }
+                reserved.ids.push(id);
+                Ok(())
+            })
+        });
+        drop(books);
+        taken?;
         let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        reserve.require(&*self.disk, bytes, self.options.min_free)
+        reserve.require(&*self.disk, bytes, self.options.min_free)?;
+        Ok(reserved)
     }
 
     /// Holds messages in memory alone: `Durability::Deferred`.
     fn hold(&self, batch: &[&Message], states: &mut [MutexGuard<'_, State>]) -> Result<()> {
-        let mut books = self.books();
         for (message, state) in batch.iter().zip(states) {
+            {
+                let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+                unwritten.insert(message.id(), (*message).clone());
+            }
+            let mut books = self.books();
             let slot = self.book_message(&mut books, message.id(), state, NOWHERE, 0, BodyPlace::Inline);
             books.set_flag(slot, UNWRITTEN, true);
+            drop(books);
             self.adopt(message);
-            let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
-            unwritten.insert(message.id(), (*message).clone());
         }
         Ok(())
     }
@@ -251,7 +302,9 @@ impl Store {
 
     /// The metadata as it will be written: after the hooks' last change, and without what is filtered out.
     pub(super) fn encode_meta(&self, id: MessageId, state: &mut State) -> Result<Vec<u8>> {
-        let contexts = state.contexts.get_or_insert_with(Default::default);
+        let Some(contexts) = &mut state.contexts else {
+            return Err(SpoolError::Invalid(format!("the contexts of message {id} are not in memory")));
+        };
         let mut edit = MetaEdit { id, envelope: &mut state.envelope, contexts };
         ask("before_update", &self.options.hooks, |hook| hook.before_update(&mut edit))?;
         let filters = &self.options.context_filter;
@@ -317,6 +370,19 @@ impl Store {
             self.keeper.ring();
         }
         Ok(())
+    }
+}
+
+/// Ids that are taken by messages on their way, until this is dropped.
+struct Reserved<'a> {
+    store: &'a Store,
+    ids: Vec<u64>,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut books = self.store.books();
+        self.ids.iter().for_each(|id| books.release_reserved(*id));
     }
 }
 

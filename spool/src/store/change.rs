@@ -7,17 +7,36 @@ use jlog::{ErrorKind, Place, Timestamp};
 
 use super::Store;
 use super::accept::Draft;
-use crate::books::{Books, UNWRITTEN};
+use crate::books::{Books, ResourceSpot, UNWRITTEN};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
-use crate::index::Slot;
+use crate::index::{self, Slot};
 use crate::message::{Dirty, Held, Message, State};
 use crate::note::Stands;
 use crate::options::Durability;
-use crate::record::{LogNo, Remove, Standing, Update, kind};
+use crate::record::{LogNo, Remove, Update, kind};
 
 /// How many messages one record of removals names at most.
 const REMOVES: usize = 1 << 16;
+/// How many are taken out of the books at a time: in between, others may take them.
+const AT_A_TIME: usize = 1024;
+
+/// How a message is updated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    /// All of it, changed or not.
+    pub(crate) force: bool,
+    /// It goes into the schedule, wherever it was.
+    pub(crate) schedule: bool,
+    /// It is on the disk when the call returns, where the spool's durability says so.
+    pub(crate) wait: bool,
+}
+
+impl Default for Change {
+    fn default() -> Change {
+        Change { force: false, schedule: false, wait: true }
+    }
+}
 
 /// What [`Spool::update`](crate::Spool::update) wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,25 +51,19 @@ pub enum Written {
 
 impl Store {
     /// Writes what of a message is not on the disk as it is.
-    pub(crate) fn update(
-        &self,
-        message: &Message,
-        force: bool,
-        now: Timestamp,
-        schedule: bool,
-    ) -> Result<Written> {
+    pub(crate) fn update(&self, message: &Message, now: Timestamp, how: Change) -> Result<Written> {
         let id = message.id();
         self.writer(LogNo::Arrivals)?;
         self.wait_loaded()?;
         let mut state = message.state();
         if self.is_unwritten(id) {
-            return self.update_unwritten(message, state, force, now, schedule);
+            return self.update_unwritten(message, state, now, how);
         }
         let dirty = state.dirty;
-        if !force && dirty == Dirty::default() && state.resources.is_empty() {
+        if !how.force && dirty == Dirty::default() && state.resources.is_empty() {
             return Ok(Written::None);
         }
-        let full = force || dirty.meta;
+        let full = how.force || dirty.meta;
         if full && state.contexts.is_none() {
             state.contexts = Some(self.read_contexts(id)?);
         }
@@ -81,15 +94,15 @@ impl Store {
             if full {
                 books.set_meta(slot, spot, span, false);
             } else {
-                books.set_standing(slot, spot);
+                books.set_standing(slot, spot, span);
             }
             for (name, record) in &resources {
                 let (spot, span) = self.book(&mut books, &places[*record])?;
                 let gone = matches!(state.resources.get(name), Some(Held::Deleted));
-                let at = (!gone).then_some((spot, u32::try_from(span).unwrap_or(u32::MAX)));
-                books.set_resource(slot, name, at);
+                let span = u32::try_from(span).unwrap_or(u32::MAX);
+                books.set_resource(slot, ResourceSpot { name: name.clone(), spot, span, gone });
             }
-            self.restand(&mut books, slot, &state.standing, schedule);
+            self.restand(&mut books, slot, &state, how.schedule);
         }
         drop(flight);
         state.dirty = Dirty::default();
@@ -97,21 +110,27 @@ impl Store {
         drop(turn);
         drop(state);
         self.counts.updated.fetch_add(1, Ordering::Relaxed);
-        if let Some(last) = places.last().filter(|_| self.options.durability == Durability::Power) {
+        let wait = how.wait && self.options.durability == Durability::Power;
+        if let Some(last) = places.last().filter(|_| wait) {
             self.writer(LogNo::Arrivals)?.wait_durable(last.id)?;
         }
         Ok(if full { Written::Full } else { Written::Standing })
     }
 
-    /// The schedule follows what a message's record says; a message that was handed out stays so unless it is to be
-    /// `schedule`d.
-    fn restand(&self, books: &mut Books, slot: Slot, standing: &Standing, schedule: bool) {
-        let was = books.index.get(slot).state();
-        books.stand(slot, &Stands::from(standing.clone()));
-        if schedule || was == crate::index::State::Delayed {
-            books.schedule(slot, standing.next_attempt);
-        } else if was == crate::index::State::Active {
-            books.index.activate(slot);
+    /// The schedule follows what a message's record says, where that has changed; a message that was handed out stays so
+    /// unless it is to be `schedule`d.
+    fn restand(&self, books: &mut Books, slot: Slot, state: &State, schedule: bool) {
+        let (was, at) = (books.index.get(slot).state(), books.index.get(slot).next_attempt());
+        let moved = schedule || state.dirty.next;
+        let stands = Stands::from(state.standing.clone());
+        // Somebody may have moved its turn in memory alone.
+        let at = if moved { stands.next_attempt } else { at };
+        books.stand(slot, &Stands { next_attempt: at, ..stands });
+        match was {
+            _ if schedule => books.schedule(slot, at),
+            index::State::Delayed | index::State::Idle => books.schedule(slot, at),
+            index::State::Active => books.activate(slot),
+            index::State::Free => {}
         }
     }
 
@@ -124,10 +143,9 @@ impl Store {
     fn update_unwritten(
         &self,
         message: &Message,
-        mut state: MutexGuard<'_, State>,
-        force: bool,
+        state: MutexGuard<'_, State>,
         now: Timestamp,
-        schedule: bool,
+        how: Change,
     ) -> Result<Written> {
         let due = match self.options.durability {
             Durability::Deferred { after_attempts } => state.standing.attempts >= after_attempts,
@@ -136,16 +154,18 @@ impl Store {
         {
             let mut books = self.books();
             let slot = books.find(message.id().to_u64()).ok_or(SpoolError::NotFound(message.id()))?;
-            let standing = state.standing.clone();
-            self.restand(&mut books, slot, &standing, schedule);
+            self.restand(&mut books, slot, &state, how.schedule);
         }
-        if !due && !force && !self.residents().is_full() {
+        drop(state);
+        if !due && !how.force {
             return Ok(Written::None);
         }
-        state.stored = false;
-        drop(state);
-        self.accept(std::slice::from_ref(message), now, Durability::Power)?;
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id());
+        match self.write_new(std::slice::from_ref(message), now, Durability::Power, true) {
+            // Somebody else writes it just now.
+            Err(SpoolError::Exists(_)) => return Ok(Written::None),
+            other => other?,
+        }
+        self.forget_unwritten(message.id());
         Ok(Written::Full)
     }
 
@@ -154,11 +174,9 @@ impl Store {
         let writer = self.writer(LogNo::Arrivals)?;
         let entries = draft.entries(now);
         match writer.append_entries(&entries, jlog::Durability::Process) {
+            // Somebody else may have given the room up just now.
             Err(error) if error.kind() == ErrorKind::NoSpace => {
-                let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-                if !reserve.release(&*self.disk) {
-                    return Err(error.into());
-                }
+                self.reserve.lock().unwrap_or_else(PoisonError::into_inner).release(&*self.disk);
                 Ok(writer.append_entries(&entries, jlog::Durability::Process)?)
             }
             other => Ok(other?),
@@ -200,9 +218,9 @@ impl Store {
             if gone.is_empty() { Vec::new() } else { self.append_needed(&draft, Timestamp::default())? };
 
         let mut removed = 0;
-        {
-            let mut books = self.books();
-            for (gone, place) in gone.chunks(REMOVES).zip(&places) {
+        for (gone, place) in gone.chunks(REMOVES).zip(&places) {
+            for gone in gone.chunks(AT_A_TIME) {
+                let mut books = self.books();
                 let (spot, _) = self.book(&mut books, place)?;
                 let holder = books.home(spot);
                 for (id, home) in gone {
@@ -214,22 +232,38 @@ impl Store {
                     }
                 }
             }
-            for id in &unwritten {
-                if let Some(slot) = books.find(id.to_u64()) {
-                    books.remove(slot);
-                    removed += 1;
-                }
+        }
+        for id in &unwritten {
+            let mut books = self.books();
+            if let Some(slot) = books.find(id.to_u64()) {
+                books.remove(slot);
+                removed += 1;
             }
         }
         drop(flight);
         drop(turns);
         for id in ids {
-            self.residents().forget(*id);
-            self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.forget_resident(*id);
+            self.forget_unwritten(*id);
         }
         self.counts.removed.fetch_add(removed as u64, Ordering::Relaxed);
         self.removed(u32::try_from(gone.len()).unwrap_or(u32::MAX))?;
         Ok(removed)
+    }
+
+    /// Writes a removal of messages that are in no books.
+    pub(super) fn write_removal(&self, remove: &Remove) -> Result<()> {
+        let mut draft = Draft::default();
+        draft.put(kind::REMOVE, |out| remove.encode(out));
+        let places = self.append_needed(&draft, Timestamp::default())?;
+        let mut books = self.books();
+        for place in &places {
+            let (spot, _) = self.book(&mut books, place)?;
+            if let Some(holder) = books.home(spot) {
+                remove.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps to how many removals may not be on the disk.
@@ -259,16 +293,21 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what is in memory alone.
+    /// Writes what is in memory alone: all that can be. The first error of those that could not is returned.
     pub(crate) fn write_all(&self, now: Timestamp) -> Result<()> {
         let unwritten: Vec<Message> = {
             let held = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
             held.values().cloned().collect()
         };
+        let mut first = Ok(());
         for message in unwritten {
-            self.update(&message, true, now, false)?;
+            match self.update(&message, now, Change { force: true, ..Change::default() }) {
+                // It was removed meanwhile.
+                Ok(_) | Err(SpoolError::NotFound(_)) => {}
+                Err(error) => first = first.and(Err(error)),
+            }
         }
-        Ok(())
+        first
     }
 
     /// Leaves the logs so that the next open finds nothing to put right.

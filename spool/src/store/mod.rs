@@ -34,6 +34,7 @@ use crate::record::LogNo;
 use crate::reserve::Reserve;
 use crate::residency::{Limits, Residents};
 
+pub(crate) use change::Change;
 pub use change::Written;
 
 /// Messages have their turns, by id: two changes of one message are written in the order in which the books see them.
@@ -170,6 +171,11 @@ impl Store {
         self.latest.fetch_max(now.seconds, Ordering::Relaxed);
     }
 
+    /// Whether the room for removals was given up.
+    pub(crate) fn is_reserve_released(&self) -> bool {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).is_released()
+    }
+
     /// Keeps room for a full disk. Where there is none now, nothing is accepted before there is.
     pub(crate) fn fill_reserve(&self) {
         let _ = self.reserve.lock().unwrap_or_else(PoisonError::into_inner).fill(&*self.disk);
@@ -179,7 +185,7 @@ impl Store {
         &self.logs[log as usize]
     }
 
-    fn next_change(&self) -> u64 {
+    pub(crate) fn next_change(&self) -> u64 {
         self.changes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -195,6 +201,11 @@ impl Store {
 
     fn take_turn(&self, id: MessageId) -> MutexGuard<'_, ()> {
         self.turns[self.turn(id)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the turns of all messages: nobody writes an update or a removal meanwhile.
+    pub(crate) fn take_all_turns(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.turns.iter().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
     /// How durable a write is that is acknowledged.
@@ -236,6 +247,9 @@ impl Store {
 
     /// The message was used: it stays in memory, and others go for it. What they have that the disk has not is written.
     pub(crate) fn touch(&self, message: &Message) {
+        if message.goes_with_its_handles() || self.books().find(message.id().to_u64()).is_none() {
+            return;
+        }
         let (bytes, queue) = {
             let state = message.state();
             let Body::Memory(bytes) = &state.body else { return };
@@ -245,12 +259,31 @@ impl Store {
         for message in gone {
             self.let_go(&message);
         }
+        if self.books().find(message.id().to_u64()).is_none() {
+            // It was removed meanwhile.
+            self.forget_resident(message.id());
+        }
+    }
+
+    /// The message does not stay in memory for the spool's sake any more.
+    pub(crate) fn forget_resident(&self, id: MessageId) {
+        // Not dropped with the lock in hand: it may be the last handle, and that asks for this lock again.
+        let gone = self.residents().forget(id);
+        drop(gone);
+    }
+
+    pub(crate) fn forget_unwritten(&self, id: MessageId) {
+        let gone = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        drop(gone);
     }
 
     /// Releases what the disk has of a message. A message that is in memory alone, or cannot be written, keeps all it has.
     fn let_go(&self, message: &Message) {
+        let unwritten = self.is_unwritten(message.id());
         let dirty = message.state().dirty != Dirty::default();
-        if dirty && self.update(message, false, Timestamp::new(message.created(), 0), false).is_err() {
+        let now = Timestamp::new(self.latest.load(Ordering::Relaxed), 0);
+        let how = Change { force: unwritten, wait: false, ..Change::default() };
+        if (dirty || unwritten) && self.update(message, now, how).is_err() {
             return;
         }
         if message.release_body() {

@@ -1,7 +1,7 @@
 //! Reading: what the disk has of a message, wherever reclaim has moved it meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
 use jlog::{ErrorKind, SegmentId};
 
@@ -108,14 +108,35 @@ impl Store {
         {
             return Ok(message);
         }
-        let fetched = match self.fetch(id) {
-            Ok(fetched) => fetched,
+        let (message, new) = match self.get_new(id) {
+            Ok(had) => had,
             Err(error) => {
                 let outcome = LoadOutcome::Failed(id, &error);
-                ask("after_load", &self.options.hooks, |hook| hook.after_load(&outcome))?;
+                // What failed is what is told, whatever a hook says of it.
+                let _ = ask("after_load", &self.options.hooks, |hook| hook.after_load(&outcome));
                 return Err(error);
             }
         };
+        if new {
+            let outcome = LoadOutcome::Loaded(&message);
+            ask("after_load", &self.options.hooks, |hook| hook.after_load(&outcome))?;
+            self.counts.loaded.fetch_add(1, Ordering::Relaxed);
+        }
+        self.touch(&message);
+        Ok(message)
+    }
+
+    /// The message's handle: the one that somebody has, or a new one. Nobody changes the message meanwhile, so that what the
+    /// new one shows is what the disk has.
+    fn get_new(&self, id: MessageId) -> Result<(Message, bool)> {
+        let _turn = self.take_turn(id);
+        if self.books().find(id.to_u64()).is_none() {
+            return Err(SpoolError::NotFound(id));
+        }
+        if let Some(message) = self.handle(id) {
+            return Ok((message, false));
+        }
+        let fetched = self.fetch(id)?;
         let message = Message::from_state(
             id,
             State {
@@ -128,23 +149,8 @@ impl Store {
                 stored: true,
             },
         );
-        let outcome = LoadOutcome::Loaded(&message);
-        ask("after_load", &self.options.hooks, |hook| hook.after_load(&outcome))?;
-        let _ = message.inner.store.set(Weak::clone(&self.me));
-        let message = {
-            let mut handles = self.handles();
-            match handles.get(&id).and_then(Weak::upgrade) {
-                // Somebody else was quicker.
-                Some(inner) => Message { inner },
-                None => {
-                    handles.insert(id, Arc::downgrade(&message.inner));
-                    message
-                }
-            }
-        };
-        self.counts.loaded.fetch_add(1, Ordering::Relaxed);
-        self.touch(&message);
-        Ok(message)
+        self.adopt(&message);
+        Ok((message, true))
     }
 
     /// What the disk has of a message.
@@ -259,13 +265,16 @@ impl Store {
     }
 
     pub(crate) fn has_resource(&self, id: MessageId, name: &str) -> bool {
-        self.books().resources.get(&id.to_u64()).is_some_and(|all| all.iter().any(|one| one.name == name))
+        self.books()
+            .resources
+            .get(&id.to_u64())
+            .is_some_and(|all| all.iter().any(|one| one.name == name && !one.gone))
     }
 
     pub(crate) fn resource_names(&self, id: MessageId) -> Vec<String> {
         let books = self.books();
         let all = books.resources.get(&id.to_u64()).map(Vec::as_slice).unwrap_or_default();
-        all.iter().map(|one| one.name.clone()).collect()
+        all.iter().filter(|one| !one.gone).map(|one| one.name.clone()).collect()
     }
 
     pub(crate) fn read_resource(&self, id: MessageId, name: &str) -> Result<Option<Arc<[u8]>>> {
@@ -274,7 +283,7 @@ impl Store {
             id,
             |books, _| {
                 let all = books.resources.get(&number)?;
-                all.iter().find(|one| one.name == name).map(|one| (one.spot, one.span as usize))
+                all.iter().find(|one| one.name == name && !one.gone).map(|one| (one.spot, one.span as usize))
             },
             |kind, bytes| {
                 let record = ResourceRecord::decode(bytes)?;
