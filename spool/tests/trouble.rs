@@ -260,6 +260,8 @@ fn a_damaged_record_does_not_bring_back_what_was_moved_from_beside_it() {
     }
     garbage(&spool, 12);
     maintain(&spool);
+    assert!(bad.release_body());
+    assert!(matches!(bad.body(), Err(SpoolError::Corrupt { quarantined: Some(_), .. })));
     assert_eq!(spool.entry(bad.id()).unwrap().state, ListedState::Corrupt);
     drop((bad, live));
     spool.close().unwrap();
