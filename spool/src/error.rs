@@ -104,6 +104,9 @@ pub enum SpoolError {
     /// The log below failed.
     #[error(transparent)]
     Log(jlog::Error),
+    /// A mailbox that messages come from, or go to, failed.
+    #[error(transparent)]
+    Mailbox(#[from] crate::mailbox::Error),
     /// The operating system failed.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {

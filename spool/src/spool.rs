@@ -32,7 +32,7 @@ use crate::summary;
 pub struct Spool {
     keeper: Option<Keeper>,
     loader: Option<JoinHandle<()>>,
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
 }
 
 /// How far a spool is read in.

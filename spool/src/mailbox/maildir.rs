@@ -185,7 +185,7 @@ pub(super) fn is_maildir(path: &Path) -> bool {
 }
 
 /// The part of a file name that does not change.
-fn unique_of(name: &OsStr) -> &OsStr {
+pub(crate) fn unique_of(name: &OsStr) -> &OsStr {
     use std::os::unix::ffi::OsStrExt;
     let name = name.as_bytes();
     let end = name.iter().position(|&b| b == b':').unwrap_or(name.len());

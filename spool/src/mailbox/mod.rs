@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 pub use eml::{EmlFolder, EmlMessages};
+pub(crate) use maildir::unique_of;
 pub use maildir::{Delivered, Maildir, MaildirMessage, MaildirMessages};
 pub use mbox::{MboxMessage, MboxReader, MboxWriter, write_message};
 
@@ -275,7 +276,7 @@ fn make_dir(path: &Path) -> Result<()> {
     }
 }
 
-fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     // The parent of a bare file name is "".
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync a directory", dir, e))

@@ -68,6 +68,8 @@ pub(crate) struct Store {
     pub(crate) flights: Flights,
     /// The segment that reclaim is at.
     pub(crate) moving: Mutex<Option<Moving>>,
+    /// Held by an import: of two at a time, one could take the id that the other is about to.
+    pub(crate) importing: Mutex<()>,
     /// The latest time that any call told.
     pub(crate) latest: AtomicU32,
     pub(crate) keeper: Bell,
@@ -128,6 +130,7 @@ impl Store {
             reserve: Mutex::new(reserve),
             flights: Flights::default(),
             moving: Mutex::default(),
+            importing: Mutex::default(),
             latest: AtomicU32::new(0),
             keeper: Bell::default(),
             counts: Counts::default(),
