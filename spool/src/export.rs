@@ -21,9 +21,9 @@ const FAILURES: usize = 100;
 pub enum ExportTarget {
     /// An mbox: they are appended.
     Mbox(PathBuf),
-    /// A Maildir: each is delivered under its id.
+    /// A Maildir: each is delivered under its id and a checksum of its body. Two spools may have given an id twice.
     Maildir(PathBuf),
-    /// A folder: each is a file whose name is its id and `.eml`.
+    /// A folder: each is a file of such a name and `.eml`.
     Eml(PathBuf),
 }
 
@@ -158,15 +158,18 @@ impl Spool {
         }
         let mut read = Watched { body: (&front[..]).chain(body), failed: None };
         let sender = message.envelope().complete(EnvelopeEnd::Sender);
-        let name = id.spool_name();
-        // The part of it in front of the slash says nothing more.
-        let name = name.as_ref().rsplit('/').next().unwrap_or_default();
+        let name = match writer {
+            Writer::Mbox(_) => String::new(),
+            Writer::Maildir(_) | Writer::Eml(_) => {
+                file_name(id, &message).map_err(|error| unreadable(id, &error))?
+            }
+        };
         let written = match writer {
             Writer::Mbox(mbox) => mbox.append(&sender, message.created(), &mut read).map(|_| true),
             Writer::Maildir(maildir) => {
-                maildir.deliver(&mut read, name).map(|delivered| delivered != Delivered::AlreadyThere)
+                maildir.deliver(&mut read, &name).map(|delivered| delivered != Delivered::AlreadyThere)
             }
-            Writer::Eml(folder) => folder.write(name, &mut read).map(|_| true),
+            Writer::Eml(folder) => folder.write(&name, &mut read).map(|_| true),
         };
         match (written, read.failed) {
             (Ok(new), _) => Ok(new),
@@ -190,6 +193,18 @@ impl<R: Read> Read for Watched<R> {
                 self.failed = Some(format!("its body cannot be read: {error}"));
             }
         })
+    }
+}
+
+/// Where it would go once more: what is there under this name is this message.
+fn file_name(id: MessageId, message: &Message) -> io::Result<String> {
+    let mut body = message.body().map_err(io::Error::other)?;
+    let (mut crc, mut chunk) = (crc32fast::Hasher::new(), vec![0; 64 << 10]);
+    loop {
+        match body.read(&mut chunk)? {
+            0 => return Ok(format!("{}.{:08x}", id.to_string().replace('/', "-"), crc.finalize())),
+            got => crc.update(&chunk[..got]),
+        }
     }
 }
 

@@ -325,15 +325,13 @@ fn an_import_cut_off_by_the_loss_of_power_at_any_moment_is_gone_on_with() {
 fn an_import_that_fails_at_any_call_of_the_disk_is_gone_on_with() {
     for (way, removes) in ways() {
         for (errno, step) in [(EIO, 1), (ENOSPC, 3)] {
+            let (all, wanted) = simulated(4);
             let mut n = 0;
             loop {
-                let (disk, wanted) = simulated(4);
-                disk.fail_at(disk.operations() + n, errno, Times::Always);
+                let disk = all.power_cut();
+                disk.fail_at(disk.operations() + n, errno, Times::Sticky);
                 let first = import_on(&disk, &way);
                 disk.heal();
-                if first.is_ok() && n > 500 {
-                    break;
-                }
                 let what = format!("operation {n}, error {errno}, {way:?}");
                 import_on(&disk, &way).unwrap_or_else(|error| panic!("{what}: {error}"));
                 check(&disk, &wanted, removes, &what);
@@ -350,13 +348,6 @@ fn an_import_that_fails_at_any_call_of_the_disk_is_gone_on_with() {
 #[test]
 fn a_full_disk_stops_an_import_and_costs_nothing() {
     let (disk, wanted) = simulated(60);
-    let used = {
-        let (other, _) = simulated(60);
-        import_on(&other, &ImportOptions::new()).unwrap();
-        drop(other);
-        disk.operations()
-    };
-    assert!(used > 0);
     // What is there, and little more.
     let mut stopped = 0;
     for room in [200_000, 230_000, 260_000] {
@@ -416,7 +407,7 @@ fn an_mbox_of_a_thousand_goes_in_once_and_what_is_added_later_too() {
     let source = Source::detect(&path).unwrap();
     let report = take(&spool, &source, &ImportOptions::new());
     assert_eq!((report.progress.done, report.accepted, report.progress.failed), (1000, 1000, 0));
-    assert_eq!(subjects(&spool), all_mails(1000));
+    assert!(subjects(&spool) == all_mails(1000));
     let one = spool.list(&queue("d1.example"), None, 1).unwrap();
     let one = spool.get(one[0].id).unwrap();
     assert_eq!(one.envelope().sender().unwrap().to_string(), "s@sender.example");
@@ -425,7 +416,7 @@ fn an_mbox_of_a_thousand_goes_in_once_and_what_is_added_later_too() {
     write_mbox(&path, 1000..1010);
     let again = take(&spool, &source, &ImportOptions::new()).progress;
     assert_eq!((again.done, again.skipped), (10, 1000));
-    assert_eq!(subjects(&spool), all_mails(1010));
+    assert!(subjects(&spool) == all_mails(1010));
 
     // Another file by that name.
     std::fs::remove_file(&path).unwrap();
@@ -451,11 +442,11 @@ fn a_maildir_and_a_folder_go_in_by_any_number_of_threads_and_leave_if_told() {
             let kept = ImportOptions::new().concurrency(concurrency);
             let report = take(&spool, &source, &kept);
             assert_eq!((report.progress.done, report.progress.total), (300, Some(300)));
-            assert_eq!(subjects(&spool), all_mails(300));
+            assert!(subjects(&spool) == all_mails(300));
             assert_eq!(take(&spool, &source, &kept).progress.skipped, 300);
             let removed = take(&spool, &source, &kept.clone().remove_source(true));
             assert_eq!((removed.progress.done, removed.source_removed), (0, true));
-            assert_eq!(subjects(&spool), all_mails(300));
+            assert!(subjects(&spool) == all_mails(300));
         }
         assert_eq!(maildir.messages().unwrap().count(), 0);
         assert_eq!(folder.messages(true).unwrap().count(), 0);
@@ -568,7 +559,7 @@ fn an_import_of_mail_files_that_is_killed_is_gone_on_with() {
                 drop(spool);
                 let spool = options().open(&path).unwrap();
                 let report = take(&spool, &source, &import);
-                assert_eq!(subjects(&spool), all_mails(300), "moment {moment}");
+                assert!(subjects(&spool) == all_mails(300), "moment {moment}");
                 assert_eq!(report.source_removed, removes);
             }
         }
@@ -593,7 +584,7 @@ fn what_is_exported_and_imported_again_is_byte_for_byte_the_same() {
         assert_eq!((report.progress.done, report.progress.total, report.removed), (200, 200, 0));
         let other = options().open(dir.path().join(n.to_string())).unwrap();
         take(&other, source, &ImportOptions::new());
-        assert_eq!(subjects(&other), all_mails(200));
+        assert!(subjects(&other) == all_mails(200));
     }
     let (maildir, source) = &targets[1];
     let again = spool.export(maildir, |_| true, &ExportOptions::new(), &mut |_| {}).unwrap();
