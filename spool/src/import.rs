@@ -176,13 +176,16 @@ impl Item {
     }
 }
 
+/// Removes messages at their source, durably.
+type Remove<'a> = dyn Fn(&[Name]) -> Result<()> + 'a;
+
 /// An import at work. Takes the batches and tells everybody.
 struct Import<'a> {
     spool: &'a Spool,
     now: Timestamp,
     journal: Journal<'a>,
-    /// Removes messages at their source, durably; `None`: they stay.
-    remove: Option<&'a dyn Fn(&[Name]) -> Result<()>>,
+    /// `None`: they stay.
+    remove: Option<&'a Remove<'a>>,
     report: ImportReport,
     /// The ids of those that went in last.
     last: Vec<Imported>,

@@ -1,5 +1,7 @@
 //! Import and export: what goes in, what happens when it is broken off, and what comes out again.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -199,6 +201,21 @@ fn an_id_that_is_taken_is_replaced_and_one_that_is_free_is_kept_unless_new_ones_
 }
 
 #[test]
+fn a_spool_that_is_only_looked_at_imports_nothing_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    fill(&options().open(&theirs).unwrap(), 2);
+    drop(options().open(&ours).unwrap());
+    let spool = options().open_read_only(&ours).unwrap();
+    let refused = spool.import_spool(&theirs, &ImportOptions::new(), now(0), &mut |_| {});
+    assert!(matches!(refused, Err(SpoolError::ReadOnly)), "{refused:?}");
+    let source = Source::Eml(dir.path().to_path_buf());
+    let refused = spool.import_mailbox(&source, &ImportOptions::new(), now(0), &mut |_| {});
+    assert!(matches!(refused, Err(SpoolError::ReadOnly)), "{refused:?}");
+    assert!(!ours.join("imports").exists());
+}
+
+#[test]
 fn a_message_that_is_refused_stays_where_it_is_and_the_others_go_in() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
@@ -226,6 +243,29 @@ fn a_message_that_is_refused_stays_where_it_is_and_the_others_go_in() {
     assert_eq!(left.keys().collect::<Vec<_>>(), [b"refused"]);
     wanted.remove(&b"refused"[..]);
     assert_eq!(contents(&spool), wanted);
+}
+
+#[test]
+fn another_message_that_took_the_id_meanwhile_is_not_mistaken_for_the_one_that_was_to_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    let source = options().open(&theirs).unwrap();
+    let message = Message::from_bytes(source.new_id(now(0)), *b"the one");
+    message.context_set(Scope::Message, "n", "refused").unwrap();
+    source.accept(&message, now(0)).unwrap();
+    let id = message.id();
+    drop(message);
+    source.close().unwrap();
+    let kept = ImportOptions::new().remove_source(false);
+    let spool = options().hook(Arc::new(Told::default())).open(&ours).unwrap();
+    assert_eq!(import(&spool, &theirs, &kept).progress.failed, 1);
+    drop(spool);
+
+    let spool = options().open(&ours).unwrap();
+    spool.accept(&Message::from_bytes(id, *b"another"), now(1)).unwrap();
+    let report = import(&spool, &theirs, &ImportOptions::new());
+    assert_eq!((report.progress.done, report.renamed), (1, 1));
+    assert_eq!(spool.len().unwrap(), 2);
 }
 
 #[test]
@@ -318,6 +358,28 @@ fn an_import_cut_off_by_the_loss_of_power_at_any_moment_is_gone_on_with() {
             import_on(image, &way).unwrap_or_else(|error| panic!("image {n}, {way:?}: {error}"));
             check(image, &wanted, removes, &format!("image {n}, {way:?}"));
         }
+    }
+}
+
+#[test]
+fn an_import_of_several_batches_is_gone_on_with_after_the_loss_of_power() {
+    let (disk, wanted) = simulated(150);
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&images);
+    let mut count = 0;
+    disk.observe(move |disk, _| {
+        count += 1;
+        if count % 9 == 0 {
+            keep.lock().unwrap().push(disk.torn_power_cut(count));
+        }
+    });
+    let way = ImportOptions::new().concurrency(3);
+    import_on(&disk, &way).unwrap();
+    disk.unobserve();
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    for (n, image) in images.iter().enumerate() {
+        import_on(image, &way).unwrap();
+        check(image, &wanted, true, &format!("image {n}"));
     }
 }
 
@@ -595,6 +657,21 @@ fn what_is_exported_and_imported_again_is_byte_for_byte_the_same() {
     assert_eq!((some.removed, spool.len().unwrap()), (67, 133));
     let other = options().open(dir.path().join("after")).unwrap();
     assert_eq!(take(&other, source, &ImportOptions::new()).progress.done, 200);
+}
+
+#[test]
+fn messages_of_two_spools_with_one_id_are_two_in_a_maildir() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = ExportTarget::Maildir(dir.path().join("maildir"));
+    for name in ["one", "two"] {
+        let spool = options().open(dir.path().join(name)).unwrap();
+        let id = "00/00-00001-65535F00".parse().unwrap();
+        spool.accept(&Message::from_bytes(id, name.as_bytes().to_vec()), now(0)).unwrap();
+        let remove = ExportOptions::new().remove(true);
+        let report = spool.export(&target, |_| true, &remove, &mut |_| {}).unwrap();
+        assert_eq!((report.progress.skipped, report.removed), (0, 1));
+    }
+    assert_eq!(Maildir::open(dir.path().join("maildir")).unwrap().messages().unwrap().count(), 2);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use jlog::Timestamp;
 use super::addresses::addresses;
 use super::journal::{Identity, Journal, Name};
 use super::spools::path_of;
-use super::{BATCH, Import, ImportOptions, ImportProgress, ImportReport, Item, costs_one, each};
+use super::{BATCH, Import, ImportOptions, ImportProgress, ImportReport, Item, Remove, costs_one, each};
 use crate::body::PIECE;
 use crate::envelope::Address;
 use crate::error::{Result, SpoolError};
@@ -22,6 +22,7 @@ use crate::index::QueueKey;
 use crate::mailbox::{self, EmlFolder, Maildir, MboxReader, Source};
 use crate::message::Message;
 use crate::mime::headers;
+use crate::record::LogNo;
 use crate::spool::Spool;
 
 /// So much of an mbox's beginning tells it from another one.
@@ -61,6 +62,7 @@ impl Spool {
                 "a trace header is one line of at most 900 bytes, without control characters".to_owned();
             return Err(SpoolError::Invalid(what));
         }
+        self.store.writer(LogNo::Arrivals)?;
         let _alone = self.store.importing.lock().unwrap_or_else(PoisonError::into_inner);
         match source {
             Source::Mbox(path) => self.import_mbox(path, options, now, progress),
@@ -98,7 +100,7 @@ impl Spool {
         let paths: HashMap<Name, PathBuf> =
             files.iter().map(|file| (file.name.clone(), file.path.clone())).collect();
         let remove = |names: &[Name]| remove_files(names.iter().filter_map(|name| paths.get(name)));
-        let remove: &dyn Fn(&[Name]) -> Result<()> = &remove;
+        let remove: &Remove<'_> = &remove;
         let remove = options.remove_source.unwrap_or(false).then_some(remove);
         let report = ImportReport::default();
         let mut import = Import { spool: self, now, journal, remove, report, last: Vec::new(), tell };

@@ -10,13 +10,14 @@ use jlog::io::{File, Open};
 
 use super::journal::{Identity, Journal, Name};
 use super::{
-    BATCH, Ids, Import, ImportOptions, ImportProgress, ImportReport, Imported, Item, costs_one, each,
+    BATCH, Ids, Import, ImportOptions, ImportProgress, ImportReport, Imported, Item, Remove, costs_one, each,
 };
 use crate::body::{Body, BodyReader, PIECE, Pieces};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::message::{Dirty, Held, Message, State};
 use crate::options::{OnCorrupt, SpoolOptions};
+use crate::record::LogNo;
 use crate::reserve;
 use crate::settings::Settings;
 use crate::spool::Spool;
@@ -71,20 +72,21 @@ impl Spool {
         now: Timestamp,
         tell: &mut dyn FnMut(ImportProgress),
     ) -> Result<(ImportReport, Option<Imported>)> {
+        self.store.writer(LogNo::Arrivals)?;
         let _alone = self.store.importing.lock().unwrap_or_else(PoisonError::into_inner);
         let source = open_source(self, path)?;
         let key = [b"spool:", path_of(path).as_os_str().as_encoded_bytes()].concat();
         let identity = Identity { source: key, head: (0, 0) };
         let (journal, known) = Journal::open(&self.store, &identity, options.afresh)?;
         let remove = |names: &[Name]| {
-            let ids: Vec<MessageId> = names.iter().filter_map(|name| id_of(name)).collect();
+            let ids: Vec<MessageId> = names.iter().filter_map(id_of).collect();
             source.remove_all(&ids)?;
             source.sync()?;
             // The space is wanted for what comes next. That the source cannot give it back is the source's concern.
             let _ = source.maintain(PIECE as u64);
             Ok(())
         };
-        let remove: &dyn Fn(&[Name]) -> Result<()> = &remove;
+        let remove: &Remove<'_> = &remove;
         let remove = options.remove_source.unwrap_or(true).then_some(remove);
         let (report, last) = (ImportReport::default(), Vec::new());
         let mut import = Import { spool: self, now, journal, remove, report, last, tell };
@@ -109,7 +111,7 @@ impl Spool {
             for (id, copied) in ids.iter().zip(copied) {
                 match copied {
                     Ok(message) => {
-                        batch.push(Item { name: name_of(*id), old: Some(*id), messages: vec![message] })
+                        batch.push(Item { name: name_of(*id), old: Some(*id), messages: vec![message] });
                     }
                     Err(error) if costs_one(&error) => import.fail(&name_of(*id), Some(*id), &error),
                     Err(error) => return Err(error),
@@ -196,6 +198,9 @@ fn unreadable(id: MessageId, error: &std::io::Error) -> SpoolError {
     SpoolError::Invalid(format!("the body of message {id} cannot be read: {error}"))
 }
 
+/// A body in pieces, once it is copied.
+type Copied = Option<Arc<Pieces>>;
+
 /// Makes messages of this spool from those of another.
 struct Copier<'a> {
     source: &'a Spool,
@@ -203,7 +208,7 @@ struct Copier<'a> {
     ids: Ids,
     now: Timestamp,
     /// Bodies in pieces that were copied, by their numbers at the source. Whoever comes first copies, the others wait.
-    bodies: Mutex<HashMap<u64, Arc<Mutex<Option<Arc<Pieces>>>>>>,
+    bodies: Mutex<HashMap<u64, Arc<Mutex<Copied>>>>,
 }
 
 impl Copier<'_> {
