@@ -35,8 +35,11 @@ fn body_of(message: &Message) -> Vec<u8> {
     bytes
 }
 
+/// Bodies and all else, by the message's number.
+type Contents = BTreeMap<Vec<u8>, (Vec<u8>, String)>;
+
 /// All that is to come along, by the number that each message carries.
-fn contents(spool: &Spool) -> BTreeMap<Vec<u8>, (Vec<u8>, String)> {
+fn contents(spool: &Spool) -> Contents {
     let mut all = BTreeMap::new();
     for listed in spool.entries().unwrap() {
         let message = spool.get(listed.id).unwrap();
@@ -95,8 +98,11 @@ fn import(spool: &Spool, source: &Path, options: &ImportOptions) -> ImportReport
     spool.import_spool(source, options, now(900), &mut |_| {}).unwrap()
 }
 
+/// The old id, the name, and the new id or what is wrong.
+type Event = (Option<MessageId>, String, Result<MessageId, String>);
+
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<(Option<MessageId>, String, Result<MessageId, String>)>>);
+struct Told(Mutex<Vec<Event>>);
 
 impl SpoolHooks for Told {
     fn on_import(&self, event: &ImportEvent<'_>) {
@@ -293,7 +299,7 @@ fn a_source_that_is_kept_is_imported_once_until_it_is_wanted_afresh() {
 }
 
 /// Two spools on a simulated disk, one of them full.
-fn simulated(messages: u32) -> (SimDisk, BTreeMap<Vec<u8>, (Vec<u8>, String)>) {
+fn simulated(messages: u32) -> (SimDisk, Contents) {
     let disk = SimDisk::new(3);
     disk.keep_trace(false);
     let source = options().open_on(Arc::new(disk.clone()), "/theirs").unwrap();
@@ -318,7 +324,7 @@ fn import_on(disk: &SimDisk, options_: &ImportOptions) -> Result<ImportReport, S
 }
 
 /// All of the source, once, and nothing else but what was here.
-fn check(disk: &SimDisk, wanted: &BTreeMap<Vec<u8>, (Vec<u8>, String)>, source_is_empty: bool, what: &str) {
+fn check(disk: &SimDisk, wanted: &Contents, source_is_empty: bool, what: &str) {
     let spool = options().open_on(Arc::new(disk.clone()), "/ours").unwrap();
     let mut all = contents(&spool);
     let before = all.len();
