@@ -49,7 +49,7 @@ pub use import::{Ids, ImportFailure, ImportOptions, ImportProgress, ImportReport
 pub use index::QueueKey;
 pub use jlog::Timestamp;
 pub use load::{Finding, Report};
-pub use message::{Message, MessageSnapshot, ResourceState, Scope};
+pub use message::{Loaded, Message, MessageSnapshot, ResourceState, Scope};
 #[cfg(feature = "mime")]
 pub use mime::{MAX_DEPTH, MAX_PARTS, Part, structure};
 pub use mime::{Parts, headers};
@@ -58,5 +58,5 @@ pub use pool::{Completion, Drain, Full, JobEnded, Pool, PoolOptions, PoolStats};
 pub use reclaim::Maintained;
 pub use render::{Form, RenderOptions, Unstuff, render, render_meta_xml, rendered_len, unstuff};
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
-pub use spool::{Entries, Listed, ListedState, QueueInfo, RecoveryProgress, Spool, SpoolStats};
+pub use spool::{Entries, Listed, ListedState, Location, QueueInfo, RecoveryProgress, Spool, SpoolStats};
 pub use store::Written;

@@ -19,6 +19,7 @@ use crate::envelope::{Address, AddressError, Envelope};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::index::QueueKey;
+use crate::mime::{Parts, headers};
 use crate::record::Standing;
 use crate::render::{RenderOptions, render, rendered_len};
 use crate::store::Store;
@@ -43,6 +44,19 @@ pub enum ResourceState {
     Swapped,
     /// It was removed, and the disk will be told with the next update.
     Deleted,
+}
+
+/// Parts of a message: see [`Message::load`].
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The fields of its header, in order; empty unless asked for.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The tree of its parts.
+    #[cfg(feature = "mime")]
+    pub structure: Option<crate::mime::Part>,
+    /// All of its bytes.
+    pub body: Option<Arc<[u8]>>,
 }
 
 /// A message. Clones are the same message; [`share`](Message::share) and [`deep_copy`](Message::deep_copy) make others.
@@ -390,6 +404,36 @@ impl Message {
         Ok(bytes)
     }
 
+    /// Reads what is asked for of the message, and nothing else (`ec_message_swap_in`): of a large one, for its header, at
+    /// most the first MiB.
+    ///
+    /// # Errors
+    /// Those of reading the body; [`TooLarge`](SpoolError::TooLarge) for the structure or the body of a large one.
+    pub fn load(&self, parts: Parts) -> Result<Loaded> {
+        let mut loaded = Loaded::default();
+        let whole = parts.contains(Parts::BODY) || parts.contains(Parts::STRUCTURE);
+        if parts.contains(Parts::HEADERS) {
+            let mut head = Vec::new();
+            let bytes = if self.is_large() && !whole {
+                let read = self.body()?.take(MAX_HEADER).read_to_end(&mut head);
+                read.map_err(|error| self.unreadable("read its header", error))?;
+                &head[..]
+            } else {
+                &self.prefetch()?
+            };
+            let fields = headers(bytes).map(|(name, value)| (name.to_owned(), value.into_owned()));
+            loaded.headers = fields.collect();
+        }
+        #[cfg(feature = "mime")]
+        if parts.contains(Parts::STRUCTURE) {
+            loaded.structure = Some(crate::mime::structure(&self.prefetch()?));
+        }
+        if parts.contains(Parts::BODY) {
+            loaded.body = Some(self.prefetch()?);
+        }
+        Ok(loaded)
+    }
+
     /// Drops the body from memory. False, and nothing is dropped, if the disk does not have it.
     pub fn release_body(&self) -> bool {
         let mut state = self.state();
@@ -636,6 +680,9 @@ impl Message {
 
 /// The bytes of a reply that are kept.
 const MAX_REPLY: usize = 4096;
+/// The bytes of a large message among which its header is looked for.
+const MAX_HEADER: u64 = 1 << 20;
+
 /// The bytes of a resource at most.
 pub(crate) const MAX_RESOURCE: u64 = 64 << 20;
 

@@ -1,6 +1,6 @@
 //! `Spool`: the application's side of it all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -84,6 +84,15 @@ pub struct Listed {
     pub has_resources: bool,
     /// Nothing of it is on the disk: [`Durability::Deferred`].
     pub unwritten: bool,
+}
+
+/// Where a message's own record lies, for tools: see [`Spool::location`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// The record's offset in it, in bytes.
+    pub offset: u64,
 }
 
 /// What a queue holds.
@@ -352,6 +361,22 @@ impl Spool {
         Ok(listed(&books, slot))
     }
 
+    /// Where a message's own record lies now: reclaim may move it at any time. It stands in place of the path that
+    /// `ec_spool_ctx_construct_filename` makes of an id; `None` for a message that is in memory alone.
+    ///
+    /// # Errors
+    /// [`NotFound`](SpoolError::NotFound).
+    pub fn location(&self, id: MessageId) -> Result<Option<Location>> {
+        self.store.wait_loaded()?;
+        let books = self.store.books();
+        let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
+        let spot = books.base(slot);
+        Ok(books.home(spot).map(|home| {
+            let segment = jlog::SegmentId(home.segment).to_string();
+            Location { path: self.store.log(home.log).path().join(segment), offset: spot.offset() }
+        }))
+    }
+
     // Changing and removing
 
     /// Writes what was changed of a message since it was written: how it stands alone, where that suffices.
@@ -433,6 +458,22 @@ impl Spool {
         let Some(queue) = books.index.queue(queue) else { return Ok(Vec::new()) };
         let due = books.index.due_in(queue, now.seconds, limit);
         Ok(ids(&books, due))
+    }
+
+    /// Hands out one message, due or not (`dequeue_live_message`). False, and nothing changes, if it was handed out already
+    /// or is kept out of the schedule.
+    ///
+    /// # Errors
+    /// [`NotFound`](SpoolError::NotFound).
+    pub fn take(&self, id: MessageId) -> Result<bool> {
+        self.store.wait_loaded()?;
+        let mut books = self.store.books();
+        let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
+        let waits = books.index.get(slot).state() == State::Delayed;
+        if waits {
+            books.index.activate(slot);
+        }
+        Ok(waits)
     }
 
     /// When the next message is due, in seconds since 1970; `None` if none waits.
