@@ -1,4 +1,40 @@
 //! The message spool: messages held durably between "accepted" and "delivered".
+//!
+//! A mail server hands a message over, tells its sender "250", and tries to deliver it for as long as it takes. In between the
+//! message is here: on the disk before the sender is told, out of memory when memory is short, back when its turn comes,
+//! and gone when it is done. Nothing is a file of its own: all is records in two logs of [`jlog`], with an index of some 62
+//! bytes a message in memory.
+//!
+//! ```
+//! use spool::{Message, RetryPolicy, Spool, Timestamp};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("spool");
+//! # fn deliver(_: &Message) -> Result<(), Vec<u8>> { Ok(()) }
+//!
+//! let spool = Spool::open(&path)?;
+//! let now = Timestamp::from(std::time::SystemTime::now());
+//! let message = Message::from_bytes(spool.new_id(now), *b"Subject: hello\r\n\r\nHello.\r\n");
+//! message.set_recipient(Some("b@example.com".parse()?));
+//! spool.accept(&message, now)?; // on the disk: its sender may be told
+//!
+//! for id in spool.due(now, 100)? {
+//!     let message = spool.get(id)?;
+//!     match deliver(&message) {
+//!         Ok(()) => spool.remove(id)?,
+//!         Err(reply) => drop(spool.retry(&message, &reply, &RetryPolicy::default(), 0, now)?),
+//!     }
+//! }
+//! # assert!(spool.is_empty()?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Spool`] is where to start; [`Message`] is what it holds; [`SpoolOptions`] says how it is kept, and [`Durability`] what an
+//! acknowledgement promises. [`MessageBuilder`] takes messages of any size as they come. [`RetryPolicy`] says when a
+//! message is tried again, [`SpoolHooks`] who may have a say. [`mailbox`] reads and writes mbox, Maildir and `.eml`.
+//!
+//! `docs/spool.md` says what is promised and how it lies on the disk, `docs/momentum-api.md` what stands for each call of
+//! Momentum's spool, `docs/durability.md` what happens when things fail, `docs/glossary.md` the words;
+//! `examples/queue.rs` is a mail queue in one file. Feature: `mime` (the structure of a message). Linux only, as the log below.
 
 #![deny(missing_docs)]
 
@@ -60,3 +96,8 @@ pub use render::{Form, RenderOptions, Unstuff, render, render_meta_xml, rendered
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};
 pub use spool::{Entries, Listed, ListedState, Location, QueueInfo, RecoveryProgress, Spool, SpoolStats};
 pub use store::Written;
+
+/// The examples of the page run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/momentum-api.md")]
+struct MomentumApi;

@@ -149,6 +149,12 @@ impl SpoolOptions {
         self
     }
 
+    /// How many bytes the envelope and the contexts of a message take at most, as they are written. 4 MiB.
+    pub fn max_metadata_size(mut self, bytes: u64) -> SpoolOptions {
+        self.max_metadata_size = bytes;
+        self
+    }
+
     /// How many messages are held at most; one more is refused with `Full`. Not limited.
     pub fn max_messages(mut self, messages: u64) -> SpoolOptions {
         self.max_messages = Some(messages);

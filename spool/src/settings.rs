@@ -1,10 +1,10 @@
 //! The file `spool`: that a directory is one, of which version, and how often it was opened to write.
 //!
 //! ```text
-//!   0        8         10         16        24          32            64              508    512
-//!   +--------+---------+----------+---------+-----------+-------------+---------------+------+
-//!   | magic  | version | zeros    | created | opened    | zeros       | generation .. | crc  |
-//!   +--------+---------+----------+---------+-----------+-------------+---------------+------+
+//!   0       8         10      16        24       32           40              508   512
+//!   +-------+---------+-------+---------+--------+------------+---------------+-----+
+//!   | magic | version | zeros | created | opened | generation | zeros         | crc |
+//!   +-------+---------+-------+---------+--------+------------+---------------+-----+
 //! ```
 //!
 //! Two slots of 512 bytes, written one after the other, each synced: what a power cut tears, or what rots, is never all. All of it fits into
