@@ -71,3 +71,16 @@ fn of_a_large_message_the_header_alone_is_loaded() {
     assert_eq!(loaded.body.as_deref(), Some(&b"Subject: small\r\n\r\ntext\r\n"[..]));
     assert!(small.load(Parts::NONE).unwrap().headers.is_empty());
 }
+
+#[test]
+fn a_message_that_goes_out_of_memory_takes_its_changes_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SpoolOptions::new().background(false).reserve(0).max_resident_messages(1);
+    let spool = options.open(dir.path().join("spool")).unwrap();
+    let message = accepted(&spool, b"x");
+    message.put_resource("dsn", *b"of the first").unwrap();
+    let id = message.id();
+    drop(message);
+    accepted(&spool, b"y");
+    assert_eq!(spool.get(id).unwrap().resource("dsn").unwrap().as_deref(), Some(&b"of the first"[..]));
+}

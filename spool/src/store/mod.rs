@@ -283,10 +283,13 @@ impl Store {
     /// Releases what the disk has of a message. A message that is in memory alone, or cannot be written, keeps all it has.
     fn let_go(&self, message: &Message) {
         let unwritten = self.is_unwritten(message.id());
-        let dirty = message.state().dirty != Dirty::default();
+        let unsaved = {
+            let state = message.state();
+            state.dirty != Dirty::default() || !state.resources.is_empty()
+        };
         let now = Timestamp::new(self.latest.load(Ordering::Relaxed), 0);
         let how = Change { force: unwritten, wait: false, ..Change::default() };
-        if (dirty || unwritten) && self.update(message, now, how).is_err() {
+        if (unsaved || unwritten) && self.update(message, now, how).is_err() {
             return;
         }
         if message.release_body() {
