@@ -306,8 +306,8 @@ impl Store {
             books.index.idle(slot);
         }
         memory.report.messages = books.totals.messages;
-        self.remove_stale_summaries(&books);
         drop(books);
+        self.remove_stale_summaries();
         self.observe_change(memory.newest);
         if memory.highest > 0 {
             self.ids.observe(MessageId::from_u64(memory.highest));
@@ -318,14 +318,17 @@ impl Store {
 
 impl Store {
     /// Removes summaries of segments that are gone.
-    fn remove_stale_summaries(&self, books: &Books) {
+    fn remove_stale_summaries(&self) {
         let dir = self.dir.join(summary::DIR);
-        let names = if self.is_read_only() { Vec::new() } else { self.disk.names(&dir).unwrap_or_default() };
+        let mut names =
+            if self.is_read_only() { Vec::new() } else { self.disk.names(&dir).unwrap_or_default() };
+        {
+            let books = self.books();
+            names.retain(|name| summary::named(name).is_some_and(|home| books.segment(home).is_none()));
+        }
         for name in names {
-            if summary::named(&name).is_some_and(|home| books.segment(home).is_none()) {
-                // One that stays is of no harm: it is not read.
-                let _ = self.disk.remove(&dir.join(name));
-            }
+            // One that stays is of no harm: it is not read.
+            let _ = self.disk.remove(&dir.join(name));
         }
     }
 }
