@@ -1,5 +1,7 @@
 //! The spool at its ordinary work.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::io::{Read, Write};
 
 use spool::{

@@ -1,5 +1,7 @@
 //! What the spool has in place of calls of Momentum's that its ordinary work does not need.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Write;
 
 use spool::{Message, Parts, Spool, SpoolError, SpoolOptions, Timestamp};
