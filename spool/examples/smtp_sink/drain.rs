@@ -69,3 +69,44 @@ fn retry(sink: &Sink, id: MessageId, error: &dyn std::error::Error, policy: &Ret
         eprintln!("message {id} was not put off, and stays active until the next start: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use spool::{Message, SpoolOptions};
+
+    /// A sink that ends when nothing is left, with one message.
+    fn with_one(dir: &std::path::Path) -> (Sink, Message) {
+        let args = crate::Args::parse_from(["x", "--spool", "x", "--maildir", "x", "--exit-after", "1"]);
+        let spool = SpoolOptions::new().background(false).reserve(0).open(dir.join("spool")).unwrap();
+        let message = Message::from_bytes(spool.new_id(now()), b"Subject: x\r\n".to_vec());
+        spool.accept(&message, now()).unwrap();
+        (Sink::new(spool, &args), message)
+    }
+
+    #[test]
+    fn what_was_delivered_and_not_removed_is_not_delivered_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, message) = with_one(dir.path());
+        let mut maildir = Maildir::create(dir.path().join("maildir")).unwrap();
+        let _ = maildir.deliver(&mut message.body().unwrap(), &message.id().to_string()).unwrap();
+        drain(&sink, maildir);
+        assert!(sink.spool.is_empty().unwrap());
+        assert_eq!(Maildir::open(dir.path().join("maildir")).unwrap().messages().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_is_put_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, message) = with_one(dir.path());
+        let mut maildir = Maildir::create(dir.path().join("maildir")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("maildir")).unwrap();
+        let [id] = sink.spool.due(now(), 9).unwrap()[..] else { panic!("it is due") };
+        let error = deliver(&sink, &mut maildir, id).unwrap_err();
+        retry(&sink, id, &*error, &RetryPolicy::default(), &Jitter::new(1, 60));
+        let entry = sink.spool.entry(message.id()).unwrap();
+        assert_eq!((entry.attempts, entry.state), (1, spool::ListedState::Delayed));
+        assert!(entry.next_attempt >= message.created() + 1200);
+    }
+}
