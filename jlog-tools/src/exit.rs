@@ -68,6 +68,16 @@ impl From<jlog::Error> for Failure {
     }
 }
 
+/// What the spool says of itself is said well enough.
+impl From<spool::SpoolError> for Failure {
+    fn from(error: spool::SpoolError) -> Failure {
+        match error {
+            spool::SpoolError::Log(error) => Failure::Engine(error),
+            other => Failure::Other(other.to_string()),
+        }
+    }
+}
+
 /// Errors of standard output; all others are made with [`Failure::io`].
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {

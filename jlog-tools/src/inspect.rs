@@ -1,4 +1,4 @@
-//! `jlog-inspect`: looks at a log, and changes nothing.
+//! `jlog-inspect`: looks at a log, or at a spool, and changes nothing.
 
 mod check;
 mod dump;
@@ -7,6 +7,7 @@ mod meta;
 mod metrics;
 mod segments;
 mod show;
+pub(crate) mod spool;
 mod subscribers;
 mod summary;
 
@@ -37,14 +38,19 @@ Examples:
   jlog-inspect check /var/spool/events           every problem, a line each
   jlog-inspect dump /var/spool/events --from -15m --format jsonl
   jlog-inspect subs /var/spool/events --max-lag 10000 --max-age 15m
+  jlog-inspect /var/spool/mail                   one screen about a spool
+  jlog-inspect messages /var/spool/mail          its messages, a line each
+  jlog-inspect queues --ages /var/spool/mail     what its queues hold, by age
 
-LOG is a log's directory, or one segment file by itself. Without it, the current directory.
+LOG is a log's directory, one segment file by itself, or a spool's directory, for `summary`, `check`,
+`show` and the commands that only a spool has: `messages`, `queues`, `quarantine`. Without it, the
+current directory.
 Nothing is created, locked or changed, whatever the command.
 
 Exit code: 0 nothing is wrong, 4 a problem was found, 8 could not look, 16 wrong usage,
 32 interrupted";
 
-/// Look at a jlog log, without changing anything
+/// Look at a jlog log or a spool, without changing anything
 #[derive(Debug, Parser)]
 #[command(name = "jlog-inspect", version, after_help = EXAMPLES)]
 pub(crate) struct Inspect {
@@ -74,8 +80,8 @@ enum Command {
     /// Print messages
     #[command(visible_alias = "cat", after_help = dump::EXAMPLES)]
     Dump(DumpArgs),
-    /// Print one message: time, place on disk, bytes
-    #[command(after_help = "Example:\n  jlog-inspect show 0000001a:00000003 /var/spool/events")]
+    /// Print one message: time, place on disk, bytes; of a spool, envelope, contexts, standing, headers
+    #[command(after_help = spool::show::EXAMPLES)]
     Show(ShowArgs),
     /// Verify everything, and print every problem
     #[command(visible_alias = "verify", after_help = check::EXAMPLES)]
@@ -89,6 +95,15 @@ enum Command {
     /// Print numbers for Prometheus
     #[command(after_help = metrics::EXAMPLES)]
     Metrics(MetricsArgs),
+    /// Of a spool: its messages, a line each
+    #[command(visible_alias = "list", after_help = spool::messages::EXAMPLES)]
+    Messages(Box<spool::messages::Filters>),
+    /// Of a spool: what each queue holds
+    #[command(after_help = spool::queues::EXAMPLES)]
+    Queues(QueuesArgs),
+    /// Of a spool: damaged records that were set aside
+    #[command(after_help = "Example:\n  jlog-inspect quarantine /var/spool/mail")]
+    Quarantine(OneLog),
 }
 
 #[derive(Debug, Args)]
@@ -139,11 +154,29 @@ struct DumpArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The message, as in 0000001a:00000003
+    /// The message, as in 0000001a:00000003; of a spool, as in 18/00-00002-C6DD1CA4
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
     at: OneLog,
+    /// Of a spool: print the message itself, byte for byte; with --json, in a member `body`
+    #[arg(long, visible_alias = "full", conflicts_with_all = ["meta", "xml"])]
+    body: bool,
+    /// Of a spool: without the message's headers
+    #[arg(long, conflicts_with = "xml")]
+    meta: bool,
+    /// Of a spool: envelope and contexts as XML
+    #[arg(long)]
+    xml: bool,
+}
+
+#[derive(Debug, Args)]
+struct QueuesArgs {
+    #[command(flatten)]
+    at: OneLog,
+    /// How many messages of which age each queue holds
+    #[arg(long)]
+    ages: bool,
 }
 
 #[derive(Debug, Args)]
@@ -178,11 +211,17 @@ pub(crate) fn run(tool: &'static str, inspect: Inspect) -> Outcome {
         match command {
             None => {
                 let log = options::one_log(log, None)?;
-                look.or_hint(&log, |look| summary::run(look, &log))
+                look.or_hint(&log, |look| either(look, &log, spool::summary::run, summary::run))
             }
-            Some(Command::Summary(at)) => summary::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Summary(at)) => {
+                let log = options::one_log(log, at.log)?;
+                either(&mut look, &log, spool::summary::run, summary::run)
+            }
             Some(Command::Segments(at)) => segments::run(&mut look, &options::one_log(log, at.log)?),
-            Some(Command::Check(at)) => check::run(&mut look, &options::one_log(log, at.log)?),
+            Some(Command::Check(at)) => {
+                let log = options::one_log(log, at.log)?;
+                either(&mut look, &log, spool::check::run, check::run)
+            }
             Some(Command::Map(at)) => map::run(&mut look, &options::one_log(log, at.log)?),
             Some(Command::Subscribers(args)) => {
                 let limits = subscribers::Limits { lag: args.max_lag, age: args.max_age };
@@ -192,7 +231,31 @@ pub(crate) fn run(tool: &'static str, inspect: Inspect) -> Outcome {
                 let at = options::one_log(log, args.at.log.clone())?;
                 dump::run(&mut look, &at, &args)
             }
-            Some(Command::Show(args)) => show::run(&mut look, log, &args),
+            Some(Command::Show(args)) => match spool::show::named(log.as_ref(), &args)? {
+                Some((id, at)) => {
+                    spool::require(&at)?;
+                    spool::show::run(&mut look, &at, id, &args)
+                }
+                None if args.body || args.meta || args.xml => {
+                    Err(Failure::Usage("--body, --meta and --xml are for messages of a spool".to_owned()))
+                }
+                None => show::run(&mut look, log, &args),
+            },
+            Some(Command::Messages(filters)) => {
+                let at = options::one_log(log, filters.spool.clone())?;
+                spool::require(&at)?;
+                spool::messages::run(&mut look, &at, &filters)
+            }
+            Some(Command::Queues(args)) => {
+                let at = options::one_log(log, args.at.log)?;
+                spool::require(&at)?;
+                spool::queues::run(&mut look, &at, args.ages)
+            }
+            Some(Command::Quarantine(at)) => {
+                let at = options::one_log(log, at.log)?;
+                spool::require(&at)?;
+                spool::quarantine::run(&mut look, &at)
+            }
             Some(Command::Meta(args)) => {
                 meta::run(&mut look, &options::one_log(log, args.at.log)?, args.field)
             }
@@ -201,6 +264,16 @@ pub(crate) fn run(tool: &'static str, inspect: Inspect) -> Outcome {
             }
         }
     })
+}
+
+/// What is to be done with a spool, or with a log, whichever it is.
+fn either(
+    look: &mut Look<'_>,
+    path: &Path,
+    with_spool: impl FnOnce(&mut Look<'_>, &Path) -> Outcome,
+    with_log: impl FnOnce(&mut Look<'_>, &Path) -> Outcome,
+) -> Outcome {
+    if spool::is_one(path) { with_spool(look, path) } else { with_log(look, path) }
 }
 
 /// Runs `metrics` alone.
@@ -221,6 +294,11 @@ pub(crate) struct Look<'a> {
 
 impl Look<'_> {
     fn open(&self, path: &Path) -> Result<Log, Failure> {
+        if spool::is_one(path) {
+            let at = path.display();
+            let what = format!("{at} is a spool; its logs are {at}/arrivals and {at}/survivors");
+            return Err(Failure::Usage(what));
+        }
         options::open(path, self.endian)
     }
 

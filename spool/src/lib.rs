@@ -91,6 +91,7 @@ pub use mime::{MAX_DEPTH, MAX_PARTS, Part, structure};
 pub use mime::{Parts, headers};
 pub use options::{Durability, OnCorrupt, SpoolOptions};
 pub use pool::{Completion, Drain, Full, JobEnded, Pool, PoolOptions, PoolStats};
+pub use quarantine::{Quarantined, quarantined};
 pub use reclaim::Maintained;
 pub use render::{Form, RenderOptions, Unstuff, render, render_meta_xml, rendered_len, unstuff};
 pub use retry::{Jitter, MaxRetries, NextAttempt, Reason, RetryPolicy};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jlog::io::{Disk, File, Open};
+use jlog::io::{Disk, File, Open, OsDisk};
 
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
@@ -52,4 +52,53 @@ pub(crate) fn keep(
     }
     disk.sync_dir(&dir).map_err(|error| SpoolError::io("sync the quarantine", &dir, error))?;
     Ok(kept)
+}
+
+/// A damaged record that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Whose it was; `None` where what stands beside it does not say.
+    pub message: Option<MessageId>,
+    /// The file with its bytes.
+    pub path: PathBuf,
+    /// How many there are.
+    pub bytes: u64,
+    /// Why it was set aside, and from where.
+    pub reason: String,
+}
+
+/// What stands beside a record is read so far.
+const TEXT: usize = 64 << 10;
+
+/// The damaged records that a spool has set aside, by their files' names. It need not be open, and may be.
+///
+/// # Errors
+/// Those of reading the directory and its files.
+pub fn quarantined(spool: impl AsRef<Path>) -> Result<Vec<Quarantined>> {
+    let (disk, dir) = (OsDisk, spool.as_ref().join(DIR));
+    let mut names = match disk.names(&dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(SpoolError::io("look into the quarantine", &dir, error)),
+    };
+    names.sort();
+    let mut all = Vec::new();
+    for path in names.iter().map(|name| dir.join(name)).filter(|p| p.extension().is_some_and(|e| e == "bin"))
+    {
+        // Somebody may tidy up meanwhile.
+        let Some(file) = File::open_existing(&disk, &path, Open::Read)? else { continue };
+        let mut text = vec![0; TEXT];
+        let beside = File::open_existing(&disk, &path.with_extension("txt"), Open::Read)?;
+        let got = beside.map_or(Ok(0), |file| file.pread_up_to(&mut text, 0))?;
+        let text = String::from_utf8_lossy(&text[..got]).into_owned();
+        let message = text.lines().find_map(|line| line.strip_prefix("message: "));
+        let reason = text.split_once("reason: ").map_or("", |(_, reason)| reason.trim_end());
+        all.push(Quarantined {
+            message: message.and_then(|id| id.parse().ok()),
+            bytes: file.size()?,
+            reason: reason.to_owned(),
+            path,
+        });
+    }
+    Ok(all)
 }

@@ -8,3 +8,4 @@ mod daily;
 mod docs;
 mod inspect;
 mod repair;
+mod spool;

@@ -1,0 +1,312 @@
+//! The commands on spools: what is held, message by message, beside its owner, and damaged.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use spool::{Message, MessageId, QueueKey, RetryPolicy, Scope, Spool, SpoolOptions, Timestamp};
+
+use crate::common::*;
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+fn ago(seconds: u32) -> Timestamp {
+    Timestamp::new(now().seconds - seconds, 0)
+}
+
+fn open(path: &str) -> Spool {
+    SpoolOptions::new().background(false).segment_size(64 << 10).reserve(0).open(path).unwrap()
+}
+
+/// A message that came so many seconds ago.
+fn accept(spool: &Spool, from: Option<&str>, to: &str, body: &[u8], age: u32) -> MessageId {
+    let message = Message::from_bytes(spool.new_id(ago(age)), body.to_vec());
+    message.set_sender(from.map(|from| from.parse().unwrap()));
+    message.set_recipient(Some(to.parse().unwrap()));
+    message.set_queue(queue(to.split_once('@').unwrap().1));
+    message.context_set(Scope::Connection, "ip", "192.0.2.7").unwrap();
+    message.context_set(Scope::Message, "raw", b"\xff\x00").unwrap();
+    spool.accept(&message, ago(age)).unwrap();
+    message.id()
+}
+
+fn queue(domain: &str) -> QueueKey {
+    QueueKey { domain: domain.to_owned(), ..QueueKey::default() }
+}
+
+fn mail(n: usize) -> Vec<u8> {
+    format!("Subject: number {n}\r\n\r\n{}\r\n", "a line of text ".repeat(40)).into_bytes()
+}
+
+/// A spool of five messages, closed: two to one.example (one of them tried once), two to two.example (one held), one
+/// without a sender to three.example.
+fn five(scratch: &Scratch) -> Vec<MessageId> {
+    let spool = open(&scratch.log);
+    let ids = vec![
+        accept(&spool, Some("anna@sender.example"), "b@one.example", &mail(0), 7300),
+        accept(&spool, Some("carl@sender.example"), "c@one.example", &mail(1), 600),
+        accept(&spool, Some("anna@sender.example"), "d@two.example", &mail(2), 90),
+        accept(&spool, Some("anna@sender.example"), "e@two.example", &mail(3), 60),
+        accept(&spool, None, "f@three.example", &mail(4), 30),
+    ];
+    let message = spool.get(ids[0]).unwrap();
+    spool.retry(&message, b"451 later\r\n", &RetryPolicy::default(), 0, now()).unwrap();
+    spool.hold(ids[3], now()).unwrap();
+    drop(message);
+    spool.close().unwrap();
+    ids
+}
+
+fn lines(args: &[&str]) -> Vec<Value> {
+    let run = run(INSPECT, args);
+    assert!([0, 4].contains(&run.code), "{args:?}: {}", run.err);
+    run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn ids_of(args: &[&str]) -> Vec<String> {
+    lines(args).iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn names(ids: &[MessageId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// Flips a bit in the body of a message, on the disk.
+fn damage(log: &str, body: &[u8]) {
+    for entry in fs::read_dir(Path::new(log).join("arrivals")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let Some(at) = bytes.windows(body.len()).position(|window| window == body) else { continue };
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[bytes[at + 20] ^ 1], at as u64 + 20).unwrap();
+        return;
+    }
+    panic!("it is not there");
+}
+
+#[test]
+fn a_spool_is_told_from_a_log_and_its_summary_counts_what_it_holds() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let looked = run(INSPECT, &["--json", &scratch.log]);
+    assert_eq!(looked.code, 0, "{}{}", looked.out, looked.err);
+    let seen = looked.json();
+    assert_eq!(seen["schema"], "spool-inspect/1");
+    assert_eq!(seen["status"], "sound");
+    assert_eq!((&seen["messages"], &seen["queues"], &seen["held"]), (&5.into(), &3.into(), &1.into()));
+    assert_eq!(seen["oldest"], ids[0].to_string());
+    assert_eq!(seen["owner"], Value::Null);
+    assert_eq!(seen["findings"], Value::Array(vec![]));
+
+    let screen = run(INSPECT, &[&scratch.log]).out;
+    for part in
+        ["spool", "messages     5 ", "queues       3", "held         1", "2 hours", "health       sound"]
+    {
+        assert!(screen.contains(part), "{part:?} is not in\n{screen}");
+    }
+}
+
+#[test]
+fn messages_are_listed_by_age_with_all_columns() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    assert_eq!(ids_of(&["messages", &scratch.log, "--json"]), names(&ids));
+    let screen = run(INSPECT, &["list", &scratch.log]);
+    assert_eq!(screen.code, 0, "{}", screen.err);
+    let lines = screen.lines();
+    for column in ["id", "age", "size", "sender", "recipient", "attempts", "next", "queue", "state"] {
+        assert!(lines[0].contains(column), "{}", lines[0]);
+    }
+    let first = lines[1];
+    for cell in
+        [&ids[0].to_string(), "2 hours", "623 B", "anna@sender.example", "b@one.example", "  1  ", "in 2"]
+    {
+        assert!(first.contains(cell), "{cell:?} is not in {first:?}");
+    }
+    assert!(lines[4].contains("held"), "{}", lines[4]);
+    assert!(lines[5].contains("<>"), "{}", lines[5]);
+    assert_eq!(lines.len(), 6);
+    let brief = run(INSPECT, &["messages", &scratch.log, "--brief"]).out;
+    assert!(!brief.contains("sender") && brief.contains(&ids[0].to_string()), "{brief}");
+}
+
+#[test]
+fn each_filter_leaves_what_it_says() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let listed = |filters: &[&str]| ids_of(&[&["messages", "--json", &scratch.log], filters].concat());
+    let cases: [(&[&str], &[usize]); 15] = [
+        (&["--queue", "one.example"], &[0, 1]),
+        (&["--queue", "one.example@"], &[0, 1]),
+        (&["--domain", "TWO.example"], &[2, 3]),
+        (&["--sender", "ANNA@"], &[0, 2, 3]),
+        (&["--sender", "<>"], &[4]),
+        (&["--recipient", "c@one"], &[1]),
+        (&["--older", "5m"], &[0, 1]),
+        (&["--younger", "5m"], &[2, 3, 4]),
+        (&["--older", "45s", "--younger", "5m"], &[2, 3]),
+        (&["--min-attempts", "1"], &[0]),
+        (&["--due"], &[1, 2, 4]),
+        (&["--state", "held"], &[3]),
+        (&["--state", "delayed", "--domain", "two.example"], &[2]),
+        (&["-n", "2"], &[0, 1]),
+        (&["--queue", "nobody.example"], &[]),
+    ];
+    for (filters, left) in cases {
+        let left: Vec<MessageId> = left.iter().map(|n| ids[*n]).collect();
+        assert_eq!(listed(filters), names(&left), "{filters:?}");
+    }
+    assert_eq!(listed(&["--after", &ids[2].to_string()]), names(&ids[3..]));
+}
+
+#[test]
+fn queues_are_counted_by_state_and_by_age() {
+    let scratch = Scratch::empty();
+    five(&scratch);
+    let seen = run(INSPECT, &["queues", "--json", &scratch.log]).json();
+    assert_eq!(seen["schema"], "spool-inspect/1");
+    let queues = seen["queues"].as_array().unwrap();
+    let of = |name: &str| queues.iter().find(|queue| queue["queue"] == name).unwrap();
+    assert_eq!(of("one.example")["messages"], 2);
+    assert_eq!(of("two.example")["held"], 1);
+    assert_eq!(of("two.example")["delayed"], 1);
+    assert_eq!(of("one.example")["bytes"], 2 * mail(0).len());
+    assert_eq!(of("one.example")["ages"], serde_json::json!([0, 0, 1, 0, 0, 1, 0, 0, 0, 0]));
+    let matrix = run(INSPECT, &["queues", "--ages", &scratch.log]).out;
+    assert!(matrix.contains("<320m") && matrix.contains("TOTAL"), "{matrix}");
+}
+
+#[test]
+fn one_message_is_shown_with_all_that_is_kept_of_it_and_verbatim() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let id = ids[0].to_string();
+    for args in [["show", &id, &scratch.log], ["show", &scratch.log, &id]] {
+        let shown = run(INSPECT, &args);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        for part in
+            ["anna@sender.example", "451 later", "ip = 192.0.2.7", "raw = \\xff\\x00", "Subject: number 0"]
+        {
+            assert!(shown.out.contains(part), "{part:?} is not in\n{}", shown.out);
+        }
+    }
+    let seen = run(INSPECT, &["show", &id, &scratch.log, "--json", "--body"]).json();
+    assert_eq!(seen["connection_context"]["ip"], "192.0.2.7");
+    assert_eq!(seen["message_context"]["raw"]["b64"], "/wA=");
+    assert_eq!(seen["headers"][0], serde_json::json!(["Subject", "number 0"]));
+    assert_eq!(seen["body"].as_str().unwrap().as_bytes(), mail(0));
+    assert_eq!(seen["attempts"], 1);
+    assert_eq!(run(INSPECT, &["show", &id, &scratch.log, "--body"]).bytes, mail(0));
+    assert!(!run(INSPECT, &["show", &id, &scratch.log, "--meta"]).out.contains("Subject"));
+    assert!(
+        run(INSPECT, &["show", &id, &scratch.log, "--xml"])
+            .out
+            .contains("<pair><key>ip</key><value>192.0.2.7")
+    );
+
+    let other = run(INSPECT, &["show", "00/00-00001-00000000", &scratch.log]);
+    assert_eq!(other.code, 8);
+    assert!(other.err.contains("no message 00/00-00001-00000000"), "{}", other.err);
+    assert_eq!(run(INSPECT, &["show", "0000001a:00000003", &scratch.log]).code, 16);
+}
+
+#[test]
+fn nothing_in_a_message_drives_the_terminal() {
+    let scratch = Scratch::empty();
+    let spool = open(&scratch.log);
+    let body = "Subject: \x1b[2Jhello \u{202e}\r\n\r\nx\r\n";
+    let id = accept(&spool, Some("\"a b\u{202e}\"@sender.example"), "b@one.example", body.as_bytes(), 1);
+    let message = spool.get(id).unwrap();
+    message.context_set(Scope::Message, "k\x1b", "v\x1b]0;x\x07").unwrap();
+    message.set_queue(queue("evil\x1b[31m"));
+    spool.retry(&message, b"4 \x1b[1m\r\n", &RetryPolicy::default(), 0, now()).unwrap();
+    spool.update_all(&message, now()).unwrap();
+    drop(message);
+    spool.close().unwrap();
+    for args in
+        [&["messages"][..], &["queues"], &["queues", "--ages"], &["show", &id.to_string()], &["check"], &[]]
+    {
+        let run = run(INSPECT, &[args, &[&scratch.log]].concat());
+        assert_eq!(run.code, 0, "{args:?}: {}", run.err);
+        assert!(!run.out.contains(['\x1b', '\u{202e}', '\x07']), "{args:?}: {:?}", run.out);
+    }
+}
+
+#[test]
+fn a_damaged_body_is_found_by_check_and_named() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let sound = run(INSPECT, &["check", &scratch.log]);
+    assert_eq!(sound.code, 0, "{}", sound.out);
+    assert!(sound.out.contains("5 messages read whole"), "{}", sound.out);
+
+    damage(&scratch.log, &mail(2));
+    let checked = run(INSPECT, &["check", &scratch.log]);
+    assert_eq!(checked.code, 4, "{}", checked.out);
+    assert!(checked.out.contains("arrivals DAMAGE"), "{}", checked.out);
+    let seen = run(INSPECT, &["check", "--json", &scratch.log]).json();
+    assert_eq!(seen["status"], "damaged");
+    assert_eq!(seen["whole_messages"], 4);
+    let named: Vec<_> =
+        seen["damaged"].as_array().unwrap().iter().chain(seen["findings"].as_array().unwrap()).collect();
+    let _ = (named, ids);
+}
+
+#[test]
+fn the_commands_work_beside_the_owner_and_change_nothing() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let spool = open(&scratch.log);
+    let fresh = accept(&spool, Some("anna@sender.example"), "g@four.example", &mail(9), 1);
+    spool.remove(ids[1]).unwrap();
+    spool.sync().unwrap();
+
+    let seen = run(INSPECT, &["--json", &scratch.log]).json();
+    assert_eq!(seen["owner"]["pid"], std::process::id());
+    assert_eq!(seen["messages"], 5);
+    let before = [files(&format!("{}/arrivals", scratch.log)), files(&scratch.log)];
+    let listed = ids_of(&["messages", "--json", &scratch.log]);
+    assert!(listed.contains(&fresh.to_string()) && !listed.contains(&ids[1].to_string()), "{listed:?}");
+    assert_eq!(run(INSPECT, &["check", &scratch.log]).code, 0);
+    assert_eq!(run(INSPECT, &["queues", &scratch.log]).code, 0);
+    assert_eq!(run(INSPECT, &["show", &fresh.to_string(), &scratch.log, "--body"]).bytes, mail(9));
+    assert_eq!([files(&format!("{}/arrivals", scratch.log)), files(&scratch.log)], before);
+    spool.remove_durable(fresh).unwrap();
+    assert_eq!(run(INSPECT, &["show", &fresh.to_string(), &scratch.log]).code, 8);
+}
+
+#[test]
+fn what_was_set_aside_is_listed_with_its_reason() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    assert_eq!(run(INSPECT, &["quarantine", &scratch.log]).code, 0);
+    damage(&scratch.log, &mail(2));
+    let spool = open(&scratch.log);
+    let failed = spool.get(ids[2]);
+    drop((failed, spool));
+    let kept = run(INSPECT, &["quarantine", "--json", &scratch.log]);
+    assert_eq!(kept.code, 4);
+    let record = &kept.json()["records"][0];
+    assert_eq!(record["message"], ids[2].to_string());
+    assert!(record["reason"].as_str().unwrap().contains("checksum"), "{record}");
+    assert!(run(INSPECT, &["quarantine", &scratch.log]).out.contains("checksum"));
+}
+
+#[test]
+fn a_log_is_no_spool_and_the_other_way_round() {
+    let log = Scratch::with(&["a"]);
+    for command in ["messages", "queues", "quarantine"] {
+        let run = run(INSPECT, &[command, &log.log]);
+        assert_eq!(run.code, 16, "{}", run.err);
+        assert!(run.err.contains("is no spool"), "{}", run.err);
+    }
+    let scratch = Scratch::empty();
+    five(&scratch);
+    let run = run(INSPECT, &["dump", &scratch.log]);
+    assert_eq!(run.code, 16);
+    assert!(run.err.contains("/arrivals"), "{}", run.err);
+}
