@@ -1,9 +1,10 @@
-//! `jlog-repair`: the only command that changes a damaged log. First a plan, then the deed.
+//! `jlog-repair`: the only command that changes a damaged log, or spool. First a plan, then the deed.
 
 mod mend;
 mod past;
 mod plan;
 mod salvage;
+mod spool;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,11 +15,13 @@ use jlog::repair::{Holes, LostPlace, Options, Part};
 
 use crate::daily::FormatName;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::inspect::spool::is_one as is_spool;
 use crate::interrupt;
 use crate::options::{self, Common, Endian};
 use crate::place;
 
 pub(crate) use mend::{Consent, one};
+pub(crate) use spool::one as one_spool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +31,9 @@ Examples:
   jlog-repair undo /var/spool/events        take the last repair back
   jlog-repair salvage /var/spool/events /var/spool/events.new
 
+A LOG may also be a spool: both of its logs are repaired, every message whose records are sound is kept,
+and a file `spool` that is lost is made anew.
+
 Before a file is changed, the original is kept in LOG/.repair/<time>/, and `undo` brings it back.
 Stop the log's writers and readers first: a repair refuses to change a file that another process
 has open. Without a terminal, and without -y or -p, the plan is printed and nothing is changed.
@@ -35,7 +41,7 @@ has open. Without a terminal, and without -y or -p, the plan is printed and noth
 Exit code: 0 nothing to do, 1 repaired, 4 damage is left, 8 could not work, 16 wrong usage,
 32 interrupted; of several logs, the greatest. Salvage: 0 all was copied, 4 not all was readable.";
 
-/// Mend a damaged jlog log, by a plan that is shown first
+/// Mend a damaged jlog log, or a spool, by a plan that is shown first
 #[derive(Debug, Parser)]
 #[command(
     name = "jlog-repair",
@@ -157,6 +163,8 @@ pub(crate) fn run(tool: &'static str, repair: Repair) -> Outcome {
     interrupt::watch();
     let Repair { logs, how, common, command } = repair;
     options::with_console(tool, &common, |console| match command {
+        Some(Command::Undo { log }) if is_spool(&log) => spool::undo(console, &log, common.json),
+        Some(Command::History { log }) if is_spool(&log) => spool::history_of(console, &log, common.json),
         Some(Command::Undo { log }) => past::undo(console, &log, common.json),
         Some(Command::History { log }) => past::history(console, &log, common.json),
         Some(Command::Salvage { from, to, endian, format }) => {
@@ -166,7 +174,8 @@ pub(crate) fn run(tool: &'static str, repair: Repair) -> Outcome {
         None => {
             let mut worst = Exit::Fine;
             for log in &logs {
-                let exit = match mend::one(console, log, &how.options(), how.consent(), common.json) {
+                let one = if is_spool(log) { spool::one } else { mend::one };
+                let exit = match one(console, log, &how.options(), how.consent(), common.json) {
                     // One log that cannot be repaired does not keep the others from being.
                     Err(failure @ (Failure::Engine(_) | Failure::Other(_))) if logs.len() > 1 => {
                         console.say(&failure);

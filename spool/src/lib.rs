@@ -63,6 +63,7 @@ mod quarantine;
 mod reclaim;
 mod record;
 mod render;
+pub mod repair;
 mod reserve;
 mod residency;
 mod retry;

@@ -80,6 +80,8 @@ pub enum Finding {
         /// The id.
         id: MessageId,
     },
+    /// The file `spool` is missing or damaged: the spool can be looked at, and owned after a [repair](crate::repair).
+    SettingsLost,
 }
 
 impl std::fmt::Display for Finding {
@@ -91,6 +93,7 @@ impl std::fmt::Display for Finding {
             }
             Finding::BodyIncomplete { id } => write!(f, "the body of message {id} is not whole"),
             Finding::UnknownRecord { at } => write!(f, "{at}: a record that is none of a spool's"),
+            Finding::SettingsLost => f.write_str("the file `spool` is missing or damaged"),
             Finding::DuplicateId { id } => write!(f, "two messages have the id {id}; the newer one counts"),
         }
     }

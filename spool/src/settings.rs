@@ -81,7 +81,15 @@ impl Settings {
 
     /// Makes the file. Durable when it returns, but for its name.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, created: u64, mode: u32) -> Result<Settings> {
-        let settings = Settings { created, opened: 0, generation: 0 };
+        Settings::create_as(disk, dir, Settings { created, ..Settings::default() }, mode)
+    }
+
+    /// As [`Settings::create`], of a spool that was opened so often.
+    pub(crate) fn create_opened(disk: &dyn Disk, dir: &Path, opened: u64, mode: u32) -> Result<Settings> {
+        Settings::create_as(disk, dir, Settings { opened, ..Settings::default() }, mode)
+    }
+
+    fn create_as(disk: &dyn Disk, dir: &Path, settings: Settings, mode: u32) -> Result<Settings> {
         let file = File::open(disk, &Settings::path(dir), Open::Create(mode))?;
         file.pwrite(&[settings.encode(), vec![0; SLOT]].concat(), 0)?;
         file.sync()?;

@@ -14,7 +14,7 @@ use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::index::{QueueKey, Slot, State};
 use crate::keep::Keeper;
-use crate::load::Report;
+use crate::load::{Finding, Report};
 use crate::message::Message;
 use crate::options::{Durability, SpoolOptions};
 use crate::pool::{Completion, Pool};
@@ -178,6 +178,13 @@ impl Spool {
         read_only: bool,
     ) -> Result<Spool> {
         let mut settings = Settings::read(&*disk, dir)?;
+        // To look at its messages the file `spool` is not needed.
+        let unsettled = settings.is_none()
+            && read_only
+            && LogNo::ALL.iter().all(|log| is_there(&*disk, &dir.join(log.name())));
+        if unsettled {
+            settings = Some(Settings::default());
+        }
         if settings.is_none() {
             require_unmade(&*disk, dir, read_only)?;
             make(&disk, dir, &options)?;
@@ -209,7 +216,12 @@ impl Spool {
         if !read_only {
             store.fill_reserve();
         }
-        Spool::start(store, ends, background)
+        let spool = Spool::start(store, ends, background)?;
+        if unsettled {
+            let mut loading = spool.store.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            loading.report.findings.insert(0, Finding::SettingsLost);
+        }
+        Ok(spool)
     }
 
     fn start(store: Arc<Store>, ends: [Option<RecordId>; 2], background: bool) -> Result<Spool> {
@@ -821,6 +833,10 @@ fn queue_info(books: &Books, queue: crate::index::QueueRef, key: &QueueKey) -> Q
         bytes: counts.bytes,
         next_due: first.map(|slot| books.index.get(slot).next_attempt()),
     }
+}
+
+fn is_there(disk: &dyn Disk, path: &Path) -> bool {
+    disk.info(path, true).is_ok()
 }
 
 fn not_a_spool(dir: &Path, why: &str) -> SpoolError {

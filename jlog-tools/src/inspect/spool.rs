@@ -21,6 +21,10 @@ use crate::holder::{self, Holder};
 use crate::measure::{lasting, rfc3339};
 use crate::message;
 
+pub(crate) use check::{Checked, check, print as print_check};
+pub(crate) use messages::print_all as print_messages;
+pub(crate) use summary::{Standing, print as print_summary};
+
 /// The name of the schema of what the commands print of a spool.
 pub(crate) const SCHEMA: &str = "spool-inspect/1";
 /// The directories of a spool's two logs.
@@ -84,14 +88,12 @@ pub(crate) struct Remark {
 /// What was found while a spool was read in.
 pub(crate) fn remarks(spool: &Spool) -> Result<Vec<Remark>, Failure> {
     let report = spool.wait_recovered()?;
-    let gaps = || {
-        report.findings.iter().filter_map(|finding| match finding {
-            Finding::Gap { gap, .. } => Some(gap),
-            _ => None,
-        })
-    };
+    let mut gaps = report.findings.iter().filter_map(|finding| match finding {
+        Finding::Gap { gap, .. } => Some(gap),
+        _ => None,
+    });
     // A message of which only changes are left was lost in a gap; once all gaps are settled, so is that.
-    let settled = gaps().next().is_some() && gaps().all(|gap| gap::is_settled(gap));
+    let settled = gaps.all(|gap| gap::is_settled(gap));
     Ok(report.findings.iter().map(|finding| remark(finding, settled)).collect())
 }
 
@@ -102,6 +104,7 @@ fn remark(finding: &Finding, settled: bool) -> Remark {
         Finding::MetadataWithoutBody { id, .. } => ("lost", !settled, Some(id)),
         Finding::BodyIncomplete { id } => ("incomplete", true, Some(id)),
         Finding::UnknownRecord { .. } => ("unknown", true, None),
+        Finding::SettingsLost => ("settings", true, None),
         Finding::DuplicateId { id } => ("duplicate", true, Some(id)),
         _ => ("other", true, None),
     };

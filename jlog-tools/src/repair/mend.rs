@@ -31,7 +31,7 @@ pub(crate) enum Consent {
 }
 
 /// How often a log that is in use is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
 struct Report {
@@ -55,6 +55,18 @@ pub(crate) fn one(
     options: &Options,
     consent: Consent,
     json: bool,
+) -> Outcome {
+    one_at(console, path, options, consent, json, &stamp())
+}
+
+/// As [`one`], with the originals kept under this name.
+pub(super) fn one_at(
+    console: &mut Console,
+    path: &Path,
+    options: &Options,
+    consent: Consent,
+    json: bool,
+    stamp: &str,
 ) -> Outcome {
     let _owner = owner::act_for(path)?;
     let deadline = Instant::now() + consent.wait();
@@ -81,7 +93,7 @@ pub(crate) fn one(
             }
             shown = Some(plan.steps.clone());
         }
-        match repair::apply(&log, &plan, &stamp()) {
+        match repair::apply(&log, &plan, stamp) {
             Ok(done) => return verify(console, path, &plan, &done, json),
             Err(error) if in_use(error.kind()) && Instant::now() < deadline => interrupt::sleep(AGAIN)?,
             Err(error) => return Err(error.into()),
@@ -90,7 +102,7 @@ pub(crate) fn one(
 }
 
 impl Consent {
-    fn wait(self) -> Duration {
+    pub(super) fn wait(self) -> Duration {
         match self {
             Consent::DryRun => Duration::ZERO,
             Consent::Given { wait } | Consent::Ask { wait } => Duration::from_micros(wait),
@@ -104,7 +116,7 @@ fn in_use(kind: ErrorKind) -> bool {
 }
 
 /// The name of the directory that keeps the originals: the time, in UTC.
-fn stamp() -> String {
+pub(super) fn stamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
@@ -125,7 +137,7 @@ fn way_back(console: &mut Console, path: &Path, plan: &RepairPlan, options: &Opt
 }
 
 /// Whether the plan may be carried out: what was said on the command line, or what the user says now.
-fn may(console: &mut Console, consent: Consent, json: bool) -> Result<bool, Failure> {
+pub(super) fn may(console: &mut Console, consent: Consent, json: bool) -> Result<bool, Failure> {
     match consent {
         Consent::Given { .. } => return Ok(true),
         Consent::DryRun => return Ok(false),

@@ -39,7 +39,7 @@ impl PastReport {
 }
 
 /// The time of a repair is the name of its directory.
-fn time(past: &Past) -> String {
+pub(super) fn time(past: &Past) -> String {
     past.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

@@ -310,3 +310,138 @@ fn a_log_is_no_spool_and_the_other_way_round() {
     assert_eq!(run.code, 16);
     assert!(run.err.contains("/arrivals"), "{}", run.err);
 }
+
+#[test]
+fn a_repair_keeps_every_message_whose_records_are_sound_and_names_the_lost_one() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    damage(&scratch.log, &mail(2));
+
+    let plan = run(REPAIR, &["-n", &scratch.log]);
+    assert_eq!(plan.code, 4, "{}{}", plan.out, plan.err);
+    assert!(plan.out.contains("note that 1 message is lost here"), "{}", plan.out);
+    let preened = run(REPAIR, &["-p", &scratch.log]);
+    assert_eq!(preened.code, 4, "{}", preened.out);
+    assert_eq!(
+        ids_of(&["messages", "--json", &scratch.log]),
+        names(&ids),
+        "nothing is given up without being asked"
+    );
+
+    let repaired = run(REPAIR, &["-y", &scratch.log]);
+    assert_eq!(repaired.code, 1, "{}{}", repaired.out, repaired.err);
+    assert!(repaired.out.contains(&format!("lost     {}", ids[2])), "{}", repaired.out);
+    assert!(repaired.out.contains("now: 4 messages whole, 1 lost, 0 damaged"), "{}", repaired.out);
+    let left: Vec<MessageId> = ids.iter().copied().filter(|id| *id != ids[2]).collect();
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&left));
+    assert_eq!(run(INSPECT, &["check", &scratch.log]).code, 0);
+    assert_eq!(run(INSPECT, &[&scratch.log]).code, 0);
+    let again = run(REPAIR, &["-y", &scratch.log]);
+    assert_eq!(again.code, 0, "{}", again.out);
+
+    // It is a spool to work with.
+    let spool = open(&scratch.log);
+    for (id, n) in left.iter().zip([0, 1, 3, 4]) {
+        let mut body = Vec::new();
+        spool.get(*id).unwrap().render(&mut body, &verbatim()).unwrap();
+        assert_eq!(body, mail(n));
+    }
+    let fresh = accept(&spool, None, "b@one.example", &mail(7), 0);
+    drop(spool);
+    assert!(ids_of(&["messages", "--json", &scratch.log]).contains(&fresh.to_string()));
+}
+
+fn verbatim() -> spool::RenderOptions {
+    spool::RenderOptions { headers_only: false, form: spool::Form::Verbatim }
+}
+
+#[test]
+fn a_repair_of_a_spool_can_be_taken_back() {
+    let scratch = Scratch::empty();
+    five(&scratch);
+    damage(&scratch.log, &mail(2));
+    let before = files(&format!("{}/arrivals", scratch.log));
+    assert_eq!(run(REPAIR, &["-y", &scratch.log]).code, 1);
+    assert!(run(REPAIR, &["history", &scratch.log]).out.contains("Z\n"));
+    let undone = run(REPAIR, &["undo", &scratch.log]);
+    assert_eq!(undone.code, 0, "{}", undone.err);
+    assert_eq!(files(&format!("{}/arrivals", scratch.log))["00000000"], before["00000000"]);
+    assert_eq!(run(INSPECT, &["check", &scratch.log]).code, 4);
+    assert_eq!(run(REPAIR, &["undo", &scratch.log]).code, 8);
+    assert_eq!(run(REPAIR, &["-y", "-q", &scratch.log]).code, 1);
+}
+
+#[test]
+fn a_spool_without_its_file_is_looked_at_and_made_whole() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    fs::remove_file(Path::new(&scratch.log).join("spool")).unwrap();
+    assert!(Spool::open(&scratch.log).is_err());
+    let looked = run(INSPECT, &[&scratch.log]);
+    assert_eq!(looked.code, 4);
+    assert!(looked.out.contains("file `spool` is missing or damaged"), "{}", looked.out);
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&ids));
+
+    let plan = run(REPAIR, &["-n", "--json", &scratch.log]);
+    assert_eq!(plan.code, 4);
+    let planned: Value = serde_json::from_str(plan.lines().last().unwrap()).unwrap();
+    assert_eq!(planned["schema"], "spool-repair/1");
+    assert_eq!((&planned["applied"], planned["steps"].as_array().unwrap().len()), (&false.into(), 1));
+    assert!(!Path::new(&scratch.log).join("spool").exists());
+    let repaired = run(REPAIR, &["-p", &scratch.log]);
+    assert_eq!(repaired.code, 1, "{}{}", repaired.out, repaired.err);
+    assert!(repaired.out.contains("5 messages whole, 0 lost"), "{}", repaired.out);
+    assert_eq!(run(INSPECT, &["check", &scratch.log]).code, 0);
+    assert_eq!(open(&scratch.log).len().unwrap(), 5);
+}
+
+#[test]
+fn a_spool_that_has_an_owner_is_not_repaired() {
+    let scratch = Scratch::empty();
+    five(&scratch);
+    damage(&scratch.log, &mail(2));
+    let spool = open(&scratch.log);
+    let run = run(REPAIR, &["-y", &scratch.log]);
+    assert_eq!(run.code, 8);
+    assert!(run.err.contains(&format!("process {}", std::process::id())), "{}", run.err);
+    drop(spool);
+}
+
+/// Whatever its owner does meanwhile, a sound spool is found to be sound.
+#[test]
+fn messages_that_come_move_and_go_are_no_problem() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let scratch = Scratch::empty();
+    five(&scratch);
+    let spool = open(&scratch.log);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut held = std::collections::VecDeque::new();
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                held.push_back(accept(&spool, None, "b@busy.example", &mail(n), 0));
+                if n % 20 == 0 {
+                    spool
+                        .retry(&spool.get(held[0]).unwrap(), b"4\r\n", &RetryPolicy::default(), 0, now())
+                        .unwrap();
+                }
+                if held.len() > 100 {
+                    let gone: Vec<MessageId> = held.drain(..80).collect();
+                    spool.remove_all(&gone).unwrap();
+                    while spool.maintain(1 << 20).unwrap().more {}
+                }
+            }
+        });
+        let runs: Vec<Run> = (0..12)
+            .map(|n| run(INSPECT, &[["check", "messages", "summary", "queues"][n % 4], &scratch.log]))
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        for run in runs {
+            assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+        }
+    });
+}

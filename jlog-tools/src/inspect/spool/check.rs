@@ -120,6 +120,15 @@ impl Checked {
             && self.logs.iter().all(|(_, seen)| seen.problems().next().is_none())
     }
 
+    /// What is wrong beside damaged messages, a sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let logs = self.logs.iter().flat_map(|(log, seen)| {
+            seen.problems().map(move |found| format!("{log}/{}: {}", found.file, found.detail))
+        });
+        logs.chain(self.further().filter(|remark| remark.problem).map(|remark| remark.detail.clone()))
+            .collect()
+    }
+
     /// What opening told, but for what is told already: by the logs, or of a damaged message.
     fn further(&self) -> impl Iterator<Item = &Remark> {
         let told = |id: &String| self.damaged.keys().any(|damaged| damaged.to_string() == *id);

@@ -32,7 +32,7 @@ const PAGE: usize = 1000;
 /// The letters of an address, and of a queue, there is room for.
 const NAME: usize = 40;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(in crate::inspect) struct Filters {
     /// The spool [default: the current directory]
     #[arg(value_name = "SPOOL")]
@@ -174,6 +174,12 @@ pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, filters: &Filter
         print(look.console, &page, filters.brief, now)?;
     }
     Ok(exit)
+}
+
+/// Prints all messages of a spool.
+pub(crate) fn print_all(console: &mut Console, path: &Path) -> Outcome {
+    let mut look = Look { console, json: false, endian: crate::options::Endian::Auto };
+    run(&mut look, path, &Filters::default())
 }
 
 /// The ends of a message; none if it was removed meanwhile. What cannot be read is looked at once more: its owner may

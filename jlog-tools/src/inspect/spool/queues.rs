@@ -94,9 +94,9 @@ pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, ages: bool) -> O
         return Ok(Exit::Fine);
     }
     if ages {
-        print_ages(look, &queues)?
+        print_ages(look, &queues)?;
     } else {
-        print(look, &queues, now)?
+        print(look, &queues, now)?;
     }
     Ok(Exit::Fine)
 }
