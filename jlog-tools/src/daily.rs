@@ -22,7 +22,7 @@ pub(crate) use settings::FormatName;
 
 const EXAMPLES: &str = "\
 Examples:
-  jlog demo                                         see what it does, in ten seconds
+  jlog demo                                         see what it does, in a few seconds
   jlog create /var/spool/events --subscriber billing
   echo 'order 17 paid' | jlog write /var/spool/events
   jlog read /var/spool/events -S billing
@@ -68,7 +68,7 @@ enum Command {
     Inspect(Inspect),
     /// Mend a damaged log: the same as jlog-repair
     Repair(Repair),
-    /// Show it all in ten seconds: write, be killed, be damaged, inspect, repair
+    /// A spool at work, in a few seconds: accept, be killed, deliver, be damaged, inspect, repair
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Demo),
     /// The writer that `demo` kills

@@ -78,6 +78,12 @@ impl From<spool::SpoolError> for Failure {
     }
 }
 
+impl From<spool::mailbox::Error> for Failure {
+    fn from(error: spool::mailbox::Error) -> Failure {
+        Failure::Other(error.to_string())
+    }
+}
+
 /// Errors of standard output; all others are made with [`Failure::io`].
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {

@@ -62,7 +62,12 @@ impl std::fmt::Display for Step {
             }
             Step::RemoveSummary { path, why } => write!(f, "{}: {why}: removed", path.display()),
             Step::TrimSummary { path, records } => {
-                write!(f, "{}: notes {records} records that cannot be read: written without", path.display())
+                let s = if *records == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "{}: notes {records} record{s} that cannot be read: written without",
+                    path.display()
+                )
             }
         }
     }

@@ -1,4 +1,7 @@
-//! `jlog demo`: the main job in ten seconds, on a log in a temporary directory. Every number in it is counted.
+//! `jlog demo`: the main job in a few seconds, on a spool or a log in a temporary directory. Every number in it is
+//! counted.
+
+mod spool;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -6,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
@@ -24,12 +28,16 @@ use crate::{interrupt, options};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  jlog demo
-  jlog demo --keep          and have a look at the log yourself";
+  jlog demo                 a spool at work
+  jlog demo --keep          and have a look at it yourself
+  jlog demo --log           the log below it: subscribers, a writer killed, damage, repair";
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Keep the log
+    /// Show a log instead of a spool
+    #[arg(long)]
+    log: bool,
+    /// Keep the spool, or the log
     #[arg(long)]
     keep: bool,
     /// Do not wait for the reader
@@ -45,6 +53,9 @@ pub(super) struct Demo {
 pub(super) struct Victim {
     #[arg(value_name = "LOG")]
     log: PathBuf,
+    /// It is a spool
+    #[arg(long)]
+    spool: bool,
 }
 
 const SEGMENT: u32 = 128 * 1024;
@@ -67,14 +78,15 @@ pub(super) fn run(args: &Demo) -> Outcome {
     let place = tempfile::Builder::new().prefix("jlog-demo-").tempdir();
     let place =
         place.map_err(|error| Failure::Other(format!("cannot make a temporary directory: {error}")))?;
+    let name = if args.log { "events" } else { "mail" };
     let outcome = with_console("jlog", &common, |console| {
-        let path = place.path().join("events");
+        let path = place.path().join(name);
         let mut show = Show { console, path, pause: Duration::from_millis(if args.fast { 0 } else { 600 }) };
-        show.all()
+        if args.log { show.log() } else { show.spool() }
     });
     if args.keep {
         let kept = place.keep();
-        crate::console::say("jlog", format!("the log is kept in {}", kept.join("events").display()));
+        crate::console::say("jlog", format!("it is kept in {}", kept.join(name).display()));
     }
     outcome
 }
@@ -87,7 +99,7 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    fn all(&mut self) -> Outcome {
+    fn log(&mut self) -> Outcome {
         self.write_and_read()?;
         self.kill_a_writer()?;
         let before = self.damage()?;
@@ -116,7 +128,7 @@ impl Show<'_> {
         self.line(heading)?;
         let mut pruned = 0;
         for round in 1..=ROUNDS {
-            let messages: Vec<_> = (0..ROUND).map(|n| message((round - 1) * ROUND + n)).collect();
+            let messages: Vec<_> = (0..ROUND).map(|n| message_text((round - 1) * ROUND + n)).collect();
             let now = Timestamp::from(SystemTime::now());
             writer.append_batch(messages.iter().map(|message| (message.as_bytes(), now)))?;
             for (reader, pace, read) in &mut readers {
@@ -150,8 +162,9 @@ impl Show<'_> {
             .spawn()
             .map_err(|error| self.broken("start the writer", &error))?;
         let mut child = Killed(child);
-        let acknowledged =
+        let heard: Vec<RecordId> =
             child.acknowledgements().map_err(|error| self.broken("hear the writer", &error))?;
+        let acknowledged: BTreeMap<usize, RecordId> = heard.into_iter().enumerate().collect();
         self.line(format!("killed after {}", things(acknowledged.len() as u64, "acknowledgement")))?;
 
         let log = Log::open(&self.path)?;
@@ -169,7 +182,9 @@ impl Show<'_> {
         while let Some(record) = cursor.next_record()? {
             let number = there as usize;
             there += 1;
-            if acknowledged.get(&number) == Some(&record.id) && record.payload == message(number).as_bytes() {
+            if acknowledged.get(&number) == Some(&record.id)
+                && record.payload == message_text(number).as_bytes()
+            {
                 sound += 1;
             }
         }
@@ -318,13 +333,18 @@ impl Show<'_> {
 
     fn farewell(&mut self) -> Outcome {
         self.act("On a log of your own")?;
+        self.hints(&["inspect YOUR-LOG", "inspect check YOUR-LOG", "repair -n YOUR-LOG"])
+    }
+
+    /// Ends with what to type next.
+    fn hints(&mut self, hints: &[&str]) -> Outcome {
         let program = std::env::current_exe().map_err(|error| self.broken("find the program", &error))?;
         let program = match std::env::current_dir() {
             Ok(here) => program.strip_prefix(here).unwrap_or(&program).to_path_buf(),
             Err(_) => program,
         };
         let program = program.display();
-        for what in ["inspect YOUR-LOG", "inspect check YOUR-LOG", "repair -n YOUR-LOG"] {
+        for what in hints {
             self.line(format!("{program} {what}"))?;
         }
         Ok(Exit::Fine)
@@ -378,7 +398,7 @@ fn readable(path: &Path) -> Result<Messages, Failure> {
 }
 
 /// The n-th message: always the same, so that what comes back can be compared.
-fn message(n: usize) -> String {
+fn message_text(n: usize) -> String {
     let items = ["apples", "bolts", "candles", "doorbells", "envelopes"];
     let dozen = 1 + n % 12;
     let note = "please ring twice; ".repeat(n * 7 % 23);
@@ -389,8 +409,8 @@ fn message(n: usize) -> String {
 struct Killed(Child);
 
 impl Killed {
-    /// Listens to the ids that the writer has acknowledgements for, by the number of the message, and kills it.
-    fn acknowledgements(&mut self) -> std::io::Result<BTreeMap<usize, RecordId>> {
+    /// Listens to the ids that the writer has acknowledgements for, in the order of the messages, and kills it.
+    fn acknowledgements<Id: FromStr>(&mut self) -> std::io::Result<Vec<Id>> {
         let mut lines =
             BufReader::new(self.0.stdout.take().into_iter().next().ok_or(std::io::ErrorKind::BrokenPipe)?);
         let end = Instant::now() + KILL_AFTER;
@@ -405,7 +425,7 @@ impl Killed {
         lines.read_to_end(&mut text)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         let ids = String::from_utf8_lossy(&text[..whole]).into_owned();
-        Ok(ids.lines().filter_map(|line| line.parse().ok()).enumerate().collect())
+        Ok(ids.lines().filter_map(|line| line.parse().ok()).collect())
     }
 }
 
@@ -419,11 +439,14 @@ impl Drop for Killed {
 
 /// Writes as fast as it can, and says the id of each message once it is acknowledged.
 pub(super) fn write_until_killed(args: &Victim) -> Outcome {
+    if args.spool {
+        return spool::accept_until_killed(args);
+    }
     let log = Log::open(&args.log)?;
     let writer = log.writer()?;
     let mut console = Console::new("jlog", &options::Common::default());
     for number in 0.. {
-        let id = writer.append(message(number).as_bytes(), Timestamp::from(SystemTime::now()))?;
+        let id = writer.append(message_text(number).as_bytes(), Timestamp::from(SystemTime::now()))?;
         writeln!(console, "{id}")?;
         console.flush()?;
         interrupt::check()?;

@@ -23,6 +23,7 @@ use crate::message;
 
 pub(crate) use check::{Checked, check, print as print_check};
 pub(crate) use messages::print_all as print_messages;
+pub(crate) use queues::print_all as print_queues;
 pub(crate) use summary::{Standing, print as print_summary};
 
 /// The name of the schema of what the commands print of a spool.

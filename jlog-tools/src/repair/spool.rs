@@ -69,7 +69,7 @@ pub(crate) fn one(
     }
     let mut applied = worst == Exit::Repaired;
     if !plan.is_empty() {
-        if !json {
+        if !json && (!console.quiet || !matches!(consent, Consent::Given { .. })) {
             print_plan(console, path, &plan)?;
         }
         if may(console, consent, json)? {
@@ -86,9 +86,9 @@ pub(crate) fn one(
     }
     let ended = Ended { before: &before, after: &after, applied };
     if json {
-        ended.report(console, path, &plan)?
+        ended.report(console, path, &plan)?;
     } else {
-        ended.print(console, path)?
+        ended.print(console, path)?;
     }
     Ok(worst)
 }
@@ -175,11 +175,11 @@ impl Ended<'_> {
         let whole = things(self.after.whole(), "message");
         let left = self.after.damaged().count() as u64;
         let lost = self.lost().count() as u64;
-        let state = if self.applied { "now" } else { "nothing was changed" };
+        let unchanged = if self.applied || lost + left == 0 { "" } else { "; nothing was changed" };
         if !console.quiet || lost + left > 0 {
             let path = printable(&path.to_string_lossy());
             let line =
-                format!("{path}: {state}: {whole} whole, {} lost, {} damaged", count(lost), count(left));
+                format!("{path}: {whole} whole, {} lost, {} damaged{unchanged}", count(lost), count(left));
             let tone = if lost + left > 0 { Tone::Lost } else { Tone::Healthy };
             let line = console.paint(tone, line);
             writeln!(console, "{line}")?;

@@ -592,10 +592,33 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
-fn the_demo_keeps_every_acknowledged_message_and_leaves_nothing_behind() {
+fn the_spool_at_work_loses_the_one_message_that_was_damaged() {
     let temporary = tempfile::tempdir().unwrap();
     let output =
         Command::new(JLOG).args(["demo", "--fast"]).env("TMPDIR", temporary.path()).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for line in out.lines().filter(|line| line.ends_with("byte for byte")) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words[0], words[2], "{line}");
+    }
+    assert_eq!(out.matches("byte for byte").count(), 2, "{out}");
+    let damaged = out.lines().find_map(|line| line.strip_prefix("MESSAGE ")).unwrap();
+    let lost: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("lost     ")).collect();
+    assert_eq!(lost.len(), 1, "{out}");
+    assert_eq!(lost[0][..20], damaged[..20], "the one whose bit was flipped");
+    assert!(out.contains("the spool holds 0"), "{out}");
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_keeps_every_acknowledged_message_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let output = Command::new(JLOG)
+        .args(["demo", "--log", "--fast"])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let kept = out.lines().find(|line| line.contains("acknowledged messages are there")).unwrap();

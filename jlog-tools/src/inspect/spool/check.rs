@@ -178,10 +178,15 @@ fn whole(spool: &Spool, id: MessageId) -> Result<u64, SpoolError> {
     Ok(bytes)
 }
 
+/// Why a message cannot be read, without the advice to call this command.
 fn reason(error: &SpoolError) -> String {
-    match error {
+    let text = match error {
         SpoolError::Corrupt { detail, .. } => detail.clone(),
         other => other.to_string(),
+    };
+    match text.split_once("; look with `jlog-inspect") {
+        Some((reason, _)) => reason.to_owned(),
+        None => text,
     }
 }
 

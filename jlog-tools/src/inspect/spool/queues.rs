@@ -8,11 +8,12 @@ use ::spool::QueueKey;
 use serde::Serialize;
 
 use super::{SCHEMA, cell, due, now, open, queue_name, seconds, time};
-use crate::console::Tone;
-use crate::exit::{Exit, Outcome};
+use crate::console::{Console, Tone};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::inspect::Look;
 use crate::inspect::summary::{align_right, borderless, rows};
 use crate::measure::count;
+use crate::options::Endian;
 
 pub(in crate::inspect) const EXAMPLES: &str = "\
 Examples:
@@ -101,11 +102,17 @@ pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, ages: bool) -> O
     Ok(Exit::Fine)
 }
 
+/// Prints the queues of a spool.
+pub(crate) fn print_all(console: &mut Console, path: &Path) -> Outcome {
+    let mut look = Look { console, json: false, endian: Endian::Auto };
+    run(&mut look, path, false)
+}
+
 fn column(age: u32) -> usize {
     MINUTES.iter().position(|minutes| age < minutes * 60).unwrap_or(MINUTES.len())
 }
 
-fn print(look: &mut Look<'_>, queues: &[Row], now: u32) -> Result<(), crate::exit::Failure> {
+fn print(look: &mut Look<'_>, queues: &[Row], now: u32) -> Result<(), Failure> {
     let mut table = borderless();
     table.set_header(["queue", "messages", "delayed", "active", "held", "size", "oldest", "next"]);
     for row in queues {
@@ -124,7 +131,7 @@ fn print(look: &mut Look<'_>, queues: &[Row], now: u32) -> Result<(), crate::exi
     show(look, &table)
 }
 
-fn print_ages(look: &mut Look<'_>, queues: &[Row]) -> Result<(), crate::exit::Failure> {
+fn print_ages(look: &mut Look<'_>, queues: &[Row]) -> Result<(), Failure> {
     let mut table = borderless();
     let mut header = vec!["queue".to_owned(), "messages".to_owned()];
     header.extend(MINUTES.iter().map(|minutes| format!("<{minutes}m")));
@@ -144,7 +151,7 @@ fn print_ages(look: &mut Look<'_>, queues: &[Row]) -> Result<(), crate::exit::Fa
     show(look, &table)
 }
 
-fn show(look: &mut Look<'_>, table: &comfy_table::Table) -> Result<(), crate::exit::Failure> {
+fn show(look: &mut Look<'_>, table: &comfy_table::Table) -> Result<(), Failure> {
     for (n, line) in rows(table).into_iter().enumerate() {
         let line = if n == 0 { look.console.paint(Tone::Strong, line) } else { line };
         writeln!(look.console, "{line}")?;
