@@ -120,7 +120,6 @@ pub(crate) struct ResourceSpot {
 /// What the spool holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
-    pub(crate) messages: u64,
     /// Of bodies, each message's counted.
     pub(crate) bytes: u64,
     pub(crate) corrupt: u64,
@@ -351,9 +350,14 @@ impl Books {
         self.pending_bytes -= self.pending.remove(&id).unwrap_or_default();
     }
 
+    /// How many messages there are.
+    pub(crate) fn messages(&self) -> u64 {
+        self.index.len() as u64
+    }
+
     /// What is held, and what is on its way: messages, and bytes.
     pub(crate) fn with_pending(&self) -> (u64, u64) {
-        (self.totals.messages + self.pending.len() as u64, self.totals.bytes + self.pending_bytes)
+        (self.messages() + self.pending.len() as u64, self.totals.bytes + self.pending_bytes)
     }
 
     pub(crate) fn find(&self, id: u64) -> Option<Slot> {
@@ -387,7 +391,6 @@ impl Books {
         if let Some(segment) = self.segment_at(coming.spot.segment) {
             segment.newest = segment.newest.max((coming.id >> 32) as u32);
         }
-        self.totals.messages += 1;
         self.totals.bytes += u64::from(entry.size());
         self.totals.held += u64::from(stands.held);
         self.index.insert(entry)
@@ -431,11 +434,12 @@ impl Books {
         let entry = self.index.get_mut(slot);
         entry.flags &= !UNWRITTEN;
         if let BodyPlace::Pieces(body) = place
-            && entry.flags & PIECES == 0 {
-                entry.flags |= PIECES;
-                self.body_of.insert(id, body);
-                self.bodies.entry(body).or_default().messages += 1;
-            }
+            && entry.flags & PIECES == 0
+        {
+            entry.flags |= PIECES;
+            self.body_of.insert(id, body);
+            self.bodies.entry(body).or_default().messages += 1;
+        }
         let entry = self.index.get_mut(slot);
         entry.base_weight = weight(span);
         (entry.base_seg, entry.base_at) = (spot.segment, spot.at);
@@ -555,7 +559,6 @@ impl Books {
         if let Some(body) = self.body_of.remove(&id) {
             self.drop_body(body, |body| body.messages = body.messages.saturating_sub(1));
         }
-        self.totals.messages -= 1;
         self.totals.bytes -= u64::from(entry.size());
         self.totals.corrupt -= u64::from(entry.flags & CORRUPT != 0);
         self.totals.held -= u64::from(entry.flags & HELD != 0);

@@ -308,7 +308,7 @@ impl Store {
             books.set_flag(slot, CORRUPT, true);
             books.index.idle(slot);
         }
-        memory.report.messages = books.totals.messages;
+        memory.report.messages = books.messages();
         drop(books);
         self.remove_stale_summaries();
         self.observe_change(memory.newest);

@@ -330,10 +330,9 @@ impl Store {
                 let books = self.books();
                 for note in &moving.notes[from..to] {
                     match note.what {
-                        What::Remove { id, change, home }
-                            if books.is_removal_needed(moving.home, home) => {
-                                batch.remove(id, change, home);
-                            }
+                        What::Remove { id, change, home } if books.is_removal_needed(moving.home, home) => {
+                            batch.remove(id, change, home);
+                        }
                         _ if is_needed(&books, moving.home, note) => needed.push(note),
                         _ => {}
                     }

@@ -342,7 +342,7 @@ impl Spool {
     /// What kept the spool from being read in.
     pub fn len(&self) -> Result<u64> {
         self.store.wait_loaded()?;
-        Ok(self.store.books().totals.messages)
+        Ok(self.store.books().messages())
     }
 
     /// Whether none is held.
@@ -719,7 +719,7 @@ impl Spool {
         }
         let books = self.store.books();
         let totals = books.totals;
-        (stats.messages, stats.bytes) = (totals.messages, totals.bytes);
+        (stats.messages, stats.bytes) = (books.messages(), totals.bytes);
         (stats.corrupt, stats.held) = (totals.corrupt, totals.held);
         stats.queues = books.index.queues().count() as u64;
         stats.index_bytes = books.index.memory() as u64;

@@ -1,6 +1,8 @@
 //! What goes wrong when it can: reclaim beside removals, memory that is short, clocks that step back, hooks that refuse.
 //! Each of these was found by a close reading once, and failed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};
@@ -105,7 +107,9 @@ fn what_compression_makes_small_counts_as_small() {
 
 /// The operating system's disk; what is to happen during the next sync of a survivors' file happens then.
 #[derive(Clone, Default)]
-struct Meddler(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct Meddler(Arc<Mutex<Option<Meddling>>>);
+
+type Meddling = Box<dyn FnOnce() + Send>;
 
 impl std::fmt::Debug for Meddler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -81,28 +81,6 @@ impl Index {
         self.slab.at_mut(slot)
     }
 
-    /// Changes the size that a message counts with in its queue.
-    pub(crate) fn resize(&mut self, slot: Slot, size: u32) {
-        let entry = self.slab.at_mut(slot);
-        let (queue, old) = (entry.queue, std::mem::replace(&mut entry.size, size));
-        if queue != QueueRef::NONE {
-            let counts = &mut self.queues.at_mut(queue).counts;
-            counts.bytes = counts.bytes - u64::from(old) + u64::from(size);
-        }
-    }
-
-    /// Changes a message's priority, and its place among the delayed ones.
-    pub(crate) fn reprioritize(&mut self, slot: Slot, priority: u8) {
-        let delayed = self.slab.at(slot).state == State::Delayed;
-        if delayed {
-            self.unlist(slot);
-        }
-        self.slab.at_mut(slot).priority = priority;
-        if delayed {
-            self.enlist_delayed(slot);
-        }
-    }
-
     /// Takes a message out of its queue and out of the index. A queue that this empties is forgotten.
     pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
         self.unlist(slot);
@@ -115,11 +93,6 @@ impl Index {
     /// How many messages there are.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
-    }
-
-    /// Whether there is no message.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The slots of all messages, in the slab's order.
@@ -143,8 +116,7 @@ impl Index {
 /// Queues.
 impl Index {
     /// The queue of this key, made if there is none. It is forgotten when its last message leaves, and its number may
-    /// become another queue's: it is to be used before the lock is released. One that is not used after all is given
-    /// back with [`Index::release`].
+    /// become another queue's: it is to be used before the lock is released.
     pub(crate) fn intern(&mut self, key: &QueueKey) -> QueueRef {
         self.queues.intern(key)
     }
@@ -152,11 +124,6 @@ impl Index {
     /// The queue of this key, if there is one.
     pub(crate) fn queue(&self, key: &QueueKey) -> Option<QueueRef> {
         self.queues.find(key)
-    }
-
-    /// Forgets a queue that holds no message; leaves any other alone.
-    pub(crate) fn release(&mut self, queue: QueueRef) {
-        self.queues.release(queue);
     }
 
     /// A queue's key.

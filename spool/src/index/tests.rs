@@ -25,8 +25,7 @@ enum Op {
     Delay { id: u64, queue: usize, next: u32 },
     Activate(u64),
     Idle(u64),
-    Resize(u64, u32),
-    Reprioritize(u64, u8),
+    Assign { id: u64, queue: usize, next: u32, priority: u8 },
     Due { now: u32, limit: usize },
     DueIn { queue: usize, now: u32, limit: usize },
     Build,
@@ -41,8 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (id.clone(), 0..KEYS, next.clone()).prop_map(|(id, queue, next)| Op::Delay { id, queue, next }),
         3 => id.clone().prop_map(Op::Activate),
         2 => id.clone().prop_map(Op::Idle),
-        1 => (id.clone(), 0..100u32).prop_map(|(id, size)| Op::Resize(id, size)),
-        2 => (id, 0..3u8).prop_map(|(id, priority)| Op::Reprioritize(id, priority)),
+        2 => (id, 0..KEYS, next.clone(), 0..3u8)
+            .prop_map(|(id, queue, next, priority)| Op::Assign { id, queue, next, priority }),
         2 => (next.clone(), 0..9usize).prop_map(|(now, limit)| Op::Due { now, limit }),
         2 => (0..KEYS, next, 0..9usize).prop_map(|(queue, now, limit)| Op::DueIn { queue, now, limit }),
         1 => Just(Op::Build),
@@ -169,16 +168,13 @@ fn apply(index: &mut Index, model: &mut Model, op: &Op) {
                 model.messages.get_mut(&spread(id)).unwrap().list = List::None;
             }
         }
-        Op::Resize(id, size) => {
+        Op::Assign { id, queue, next, priority } => {
             if let Some(slot) = index.find(spread(id)) {
-                index.resize(slot, size);
-                model.messages.get_mut(&spread(id)).unwrap().size = size;
-            }
-        }
-        Op::Reprioritize(id, priority) => {
-            if let Some(slot) = index.find(spread(id)) {
-                index.reprioritize(slot, priority);
-                model.messages.get_mut(&spread(id)).unwrap().priority = priority;
+                let at = index.intern(&key(queue));
+                index.assign(slot, at, next, priority);
+                let message = model.messages.get_mut(&spread(id)).unwrap();
+                (message.queue, message.next, message.priority) = (Some(queue), next, priority);
+                message.list = List::None;
             }
         }
         Op::Due { now, limit } => {
@@ -186,10 +182,8 @@ fn apply(index: &mut Index, model: &mut Model, op: &Op) {
             assert_eq!(ids(index, &due), model.due(None, now, limit));
         }
         Op::DueIn { queue, now, limit } => {
-            let at = index.intern(&key(queue));
-            let due = index.due_in(at, now, limit);
+            let due = index.queue(&key(queue)).map(|at| index.due_in(at, now, limit)).unwrap_or_default();
             assert_eq!(ids(index, &due), model.due(Some(queue), now, limit));
-            index.release(at);
         }
         Op::Build => {
             index.build_schedule();
@@ -381,7 +375,7 @@ fn memory_goes_by_the_messages_there_are_not_by_those_there_were() {
     for slot in slots {
         index.remove(slot);
     }
-    assert!(index.is_empty());
+    assert_eq!(index.len(), 0);
     assert_eq!(index.queues().count(), 0);
     assert!(index.memory() <= 600_000, "{} for none", index.memory());
 }
@@ -435,11 +429,6 @@ fn an_empty_queue_gives_its_number_to_the_next() {
     assert_eq!(index.queue(&key(0)), None);
     assert_eq!(index.intern(&key(2)), first);
     assert_eq!(index.key(first), &key(2));
-
-    index.release(second);
-    assert_eq!(index.queue(&key(1)), Some(second), "it is not empty");
-    index.release(first);
-    assert_eq!(index.queue(&key(2)), None);
 }
 
 #[test]
