@@ -121,8 +121,8 @@ struct Ages {
 #[derive(Default)]
 struct Memory {
     ages: HashMap<Slot, Ages>,
-    /// Removals that may have been met before what they remove.
-    removed: HashMap<u64, u64>,
+    /// Removals that may have been met before what they remove: their change number, and where the message was then.
+    removed: HashMap<u64, (u64, Home)>,
     /// Changes met before their message.
     early: HashMap<u64, Vec<(Home, Note)>>,
     resources: HashMap<(u64, String), u64>,
@@ -344,7 +344,8 @@ impl Memory {
             What::Accept { id, change, place, size, standing } => {
                 self.newest = self.newest.max(*change);
                 self.highest = self.highest.max(*id);
-                if self.removed.get(id).is_some_and(|removed| removed > change) {
+                if let Some((_, of)) = self.removed.get(id).filter(|(removed, _)| removed > change) {
+                    old_copy(books, home, *of);
                     return Ok(());
                 }
                 if let Some(slot) = books.find(*id) {
@@ -429,8 +430,10 @@ impl Memory {
                 self.highest = self.highest.max(*id);
                 books.note_removal(home, *of);
                 if home.log == LogNo::Survivors {
-                    let known = self.removed.entry(*id).or_default();
-                    *known = (*known).max(*change);
+                    let known = self.removed.entry(*id).or_insert((*change, *of));
+                    if known.0 < *change {
+                        *known = (*change, *of);
+                    }
                 }
                 if let Some(early) = self.early.get_mut(id) {
                     early.retain(|(_, note)| note.change() > *change);
@@ -438,6 +441,10 @@ impl Memory {
                 if let Some(slot) = books.find(*id)
                     && self.ages.get(&slot).is_some_and(|ages| ages.base < *change)
                 {
+                    let found = books.base(slot);
+                    if let Some(found) = books.home(found) {
+                        old_copy(books, found, *of);
+                    }
                     books.remove(slot);
                     self.ages.remove(&slot);
                     self.resources.retain(|(of, _), _| of != id);
@@ -495,4 +502,11 @@ fn met_again(books: &mut Books, home: Home, known: Spot) -> bool {
         books.mark(moved, true, false);
     }
     copy
+}
+
+/// A message was met in `home` that had been moved from there when it was removed: that segment is half moved.
+fn old_copy(books: &mut Books, home: Home, removed_from: Home) {
+    if home != removed_from {
+        books.mark(home, true, false);
+    }
 }
