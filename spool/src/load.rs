@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use jlog::{Gap, Marker, RecordId, SegmentId};
+use jlog::{Gap, GapKind, Marker, RecordId, SegmentId};
 
 use crate::books::{Books, CORRUPT, Coming, Piece, ResourceSpot, Spot, home};
 use crate::error::{Result, SpoolError};
@@ -43,6 +43,12 @@ pub struct Report {
     pub scanned: u64,
     /// Bodies, or pieces of them, without a message: their builder, or their batch, did not come to its end.
     pub bodies_without_message: u64,
+    /// Records met twice: reclaiming was broken off, and goes on.
+    pub half_moved: u64,
+    /// Changes met before their message, which reclaiming has moved, or which is gone.
+    pub early_changes: u64,
+    /// Messages met after their removal, which reclaiming has moved.
+    pub kept_out: u64,
     /// What does not add up. Nothing of it was deleted.
     pub findings: Vec<Finding>,
 }
@@ -172,6 +178,7 @@ impl Store {
         for log in [LogNo::Survivors, LogNo::Arrivals] {
             let Some(end) = ends[log as usize] else { continue };
             let segments = self.log(log).segments()?;
+            self.find_missing(log, &segments, &mut memory.report)?;
             for segment in segments.into_iter().filter(|segment| *segment <= end.segment) {
                 let sealed = segment < end.segment;
                 if sealed && self.log(log).is_reclaimed(segment).unwrap_or(false) {
@@ -187,6 +194,38 @@ impl Store {
             self.loading.lock().unwrap_or_else(PoisonError::into_inner).done += 1;
         }
         self.finish_loading(memory)
+    }
+
+    /// Segments that should be there: whoever gives one back leaves a stub, or says that all before some place is gone.
+    fn find_missing(&self, log: LogNo, segments: &[SegmentId], report: &mut Report) -> Result<()> {
+        let mut found = |gap: Gap| report.findings.push(Finding::Gap { log: log.name(), gap: Box::new(gap) });
+        let Some(first) = segments.first() else { return Ok(()) };
+        if first.0 > 0 {
+            let mut cursor =
+                self.log(log).cursor_after(RecordId { segment: SegmentId(0), marker: Marker(0) });
+            while let Err(error) = cursor.next_record() {
+                let Some(gap) = error.gap_met().filter(|gap| gap.through < *first).cloned() else { break };
+                if gap.kind == GapKind::Missing {
+                    found(gap);
+                }
+                cursor.skip_gap();
+            }
+        }
+        for pair in segments.windows(2).filter(|pair| pair[0].0 + 1 < pair[1].0) {
+            let (segment, through) = (SegmentId(pair[0].0 + 1), SegmentId(pair[1].0 - 1));
+            let gap = Gap {
+                kind: GapKind::Missing,
+                segment,
+                through,
+                from: 0,
+                to: 0,
+                after: None,
+                lost: None,
+                doubtful: None,
+            };
+            found(gap);
+        }
+        Ok(())
     }
 
     fn load_segment(
@@ -346,12 +385,14 @@ impl Memory {
                 self.highest = self.highest.max(*id);
                 if let Some((_, of)) = self.removed.get(id).filter(|(removed, _)| removed > change) {
                     old_copy(books, home, *of);
+                    self.report.kept_out += 1;
                     return Ok(());
                 }
                 if let Some(slot) = books.find(*id) {
                     let known = self.ages.get(&slot).map_or(0, |ages| ages.base);
                     if known == *change {
                         let from = books.base(slot);
+                        self.report.half_moved += 1;
                         if met_again(books, home, from) {
                             books.move_base(slot, spot);
                         }
@@ -455,6 +496,7 @@ impl Memory {
     }
 
     fn put_by(&mut self, id: u64, home: Home, note: Note) {
+        self.report.early_changes += 1;
         self.early.entry(id).or_default().push((home, note));
     }
 
@@ -470,6 +512,7 @@ impl Memory {
         let span = u64::from(note.span);
         if known == *change {
             let from = if meta { books.meta(slot) } else { books.standing(slot) };
+            self.report.half_moved += 1;
             if met_again(books, home, from) {
                 if meta {
                     books.set_meta(slot, spot, span, true);

@@ -117,9 +117,10 @@ impl SpoolOptions {
         self
     }
 
-    /// The bytes of a segment of a spool that is made: what is given back to the disk at once. 64 MiB; at least 64 KiB.
+    /// The bytes of a segment of a spool that is made: what is given back to the disk at once. 64 MiB; at least 4 KiB, which
+    /// is for tests.
     pub fn segment_size(mut self, bytes: u32) -> SpoolOptions {
-        self.segment_size = bytes.max(64 << 10);
+        self.segment_size = bytes.max(4 << 10);
         self
     }
 

@@ -27,6 +27,8 @@ use crate::summary;
 /// What was copied is synced and entered after so many bytes, or records.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 512;
+/// With a smaller budget records are looked at one by one: they may be all there is room for.
+const SMALL: u64 = 16 << 10;
 /// Below this share of garbage in the whole spool nothing is copied.
 const GARBAGE: f64 = 0.3;
 
@@ -114,7 +116,7 @@ impl Store {
                 *moving = Some(Moving { home, notes: self.notes_of(home)?, next: 0 });
             }
             let Some(segment) = moving.as_mut() else { break };
-            done.moved += self.move_batch(segment)?;
+            done.moved += self.move_batch(segment, budget - done.moved)?;
             if segment.next == segment.notes.len() {
                 let home = segment.home;
                 *moving = None;
@@ -257,8 +259,8 @@ impl Store {
     }
 
     /// Copies some of what is needed of a segment, and returns how many bytes that were.
-    fn move_batch(&self, moving: &mut Moving) -> Result<u64> {
-        let Batch { copies, removals, bytes, next } = self.next_batch(moving)?;
+    fn move_batch(&self, moving: &mut Moving, budget: u64) -> Result<u64> {
+        let Batch { copies, removals, bytes, next } = self.next_batch(moving, budget)?;
         if copies.is_empty() && removals.is_empty() {
             moving.next = next;
             return Ok(bytes as u64);
@@ -316,14 +318,12 @@ impl Store {
     }
 
     /// What is needed of the next notes: read, or, of removals, put together.
-    fn next_batch(&self, moving: &Moving) -> Result<Batch> {
+    fn next_batch(&self, moving: &Moving, budget: u64) -> Result<Batch> {
+        let at_most = usize::try_from(budget).unwrap_or(usize::MAX).min(BATCH_BYTES);
         let mut batch = Batch { next: moving.next, ..Batch::default() };
-        while batch.next < moving.notes.len()
-            && batch.bytes < BATCH_BYTES
-            && batch.copies.len() < BATCH_RECORDS
-        {
+        while batch.next < moving.notes.len() && batch.bytes < at_most && batch.copies.len() < BATCH_RECORDS {
             let from = batch.next;
-            let to = moving.notes.len().min(from + LOOKED_AT);
+            let to = moving.notes.len().min(from + if budget < SMALL { 1 } else { LOOKED_AT });
             batch.next = to;
             let mut needed = Vec::new();
             {

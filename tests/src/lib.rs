@@ -4,6 +4,7 @@
 
 pub mod crash;
 pub mod play;
+pub mod spool_model;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

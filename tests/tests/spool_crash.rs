@@ -1,0 +1,140 @@
+//! The power goes at every moment of short histories of a spool: see `jlog_tests::spool_model`.
+//!
+//! `SPOOL_CRASH=n` looks at n times as many random histories, `SPOOL_SEED` at others. A failure names its case and seed:
+//! `SPOOL_CASE=used:posix:arM` runs that case alone.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::{Arc, Mutex};
+
+use jlog::io::sim::{Op, SimDisk};
+use jlog_tests::crash::Dice;
+use jlog_tests::spool_model::{
+    Case, Coverage, Effort, Model, Phase, Step, World, cases_of, open, random_case, run_all,
+};
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Looks at histories, and has to have met everything.
+fn look(short: &[Case], random: &[Case], effort: Effort) {
+    let seed = number("SPOOL_SEED", 1);
+    let (mut met, mut outcome) = run_all(short, seed, effort, false);
+    if outcome.is_ok() {
+        let more: Coverage;
+        (more, outcome) = run_all(random, seed, effort, true);
+        met.add(&more);
+    }
+    met.all().iter().for_each(|(what, count)| println!("{count:>10}  {what}"));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    for (what, count) in met.all() {
+        assert!(count > 0, "never met: {what}");
+    }
+}
+
+#[test]
+fn what_a_spool_has_promised_survives_a_power_cut_at_any_moment() {
+    let one: Option<Case> = std::env::var("SPOOL_CASE").ok().map(|text| text.parse().unwrap());
+    if let Some(one) = one {
+        let effort = if number("SPOOL_CRASH", 1) > 1 { Effort::FULL } else { Effort::SHORT };
+        let (met, outcome) = run_all(&[one], number("SPOOL_SEED", 1), effort, number("SPOOL_ALL", 1) == 1);
+        println!("{met:?}");
+        return outcome.unwrap();
+    }
+    let times = number("SPOOL_CRASH", 1);
+    let mut dice = Dice(number("SPOOL_SEED", 1));
+    let random: Vec<Case> = (0..40 * times).map(|_| random_case(&mut dice)).collect();
+    let mut short = cases_of(1);
+    short.extend(cases_of(2).into_iter().step_by(if times > 1 { 1 } else { 13 }));
+    let effort = if times > 1 { Effort::FULL } else { Effort::SHORT };
+    look(&short, &random, effort);
+}
+
+/// A spool on a disk, with small segments, and messages of 900 bytes in it.
+fn filled(messages: usize) -> World {
+    let disk = SimDisk::new(1);
+    disk.keep_trace(false);
+    let mut world = World::on(&disk, Model::default(), 1);
+    (0..messages).for_each(|_| world.take(Step::Accept).unwrap());
+    world
+}
+
+/// Copied removals were counted as needed where they had been copied from: that was copied again, and again.
+#[test]
+fn removals_that_are_still_needed_are_copied_once_and_not_for_ever() {
+    let mut world = filled(0);
+    // In each segment of the arrivals one message stays, and so the removals of the others are needed.
+    for n in 0..200 {
+        world.take(Step::Accept).unwrap();
+        if n % 4 > 0 {
+            world.remove(&[n]).unwrap();
+        }
+    }
+    world.take(Step::MaintainAll).unwrap();
+    let before = world.spool().stats();
+    assert!(before.disk_bytes < 200_000, "{before:?}");
+    world.take(Step::MaintainAll).unwrap();
+    assert_eq!(world.spool().stats().moved_bytes, before.moved_bytes);
+}
+
+/// The record of its removal was dropped with its segment, and the older one, in another segment, counted again.
+#[test]
+fn a_resource_that_was_removed_does_not_come_back_when_its_removal_is_reclaimed() {
+    let mut world = filled(3);
+    assert_eq!(world.told(|model| model.messages[0].versions[0].resources.len()), 1);
+    (0..10).for_each(|_| world.take(Step::Accept).unwrap());
+    let (id, now) = world.told(|model| (model.messages[0].id, model.now()));
+    let message = world.spool().get(id).unwrap();
+    message.remove_resource("x0");
+    world.spool().update(&message, now).unwrap();
+    drop(message);
+    (0..6).for_each(|_| world.take(Step::Accept).unwrap());
+    // All but what lies beside the message in its own segment.
+    let rest: Vec<usize> = (3..19).collect();
+    world.remove(&rest).unwrap();
+    (0..6).for_each(|_| world.take(Step::Accept).unwrap());
+    world.take(Step::MaintainAll).unwrap();
+    assert!(world.spool().stats().reclaimed_segments > 0);
+    world.spool.take().unwrap().close().unwrap();
+    let spool = open(&world.disk);
+    assert_eq!(spool.get(id).unwrap().resources().unwrap(), [""; 0]);
+    assert!(!spool.entry(id).unwrap().has_resources);
+}
+
+/// The copy was on its way when the message was removed: its removal named the segment that it came from alone, and was
+/// forgotten when that was given back.
+#[test]
+fn a_message_that_is_removed_while_it_is_moved_does_not_come_back() {
+    let mut world = filled(40);
+    // One in four stays: they are moved.
+    let gone: Vec<usize> = (0..40).filter(|n| n % 4 != 1).collect();
+    world.remove(&gone).unwrap();
+    world.take(Step::Sync).unwrap();
+    let victim = world.told(|model| model.messages[1].id);
+    let spool = Arc::new(world.spool.take().unwrap());
+    let remover = Mutex::new(Some(Arc::clone(&spool)));
+    world.disk.observe(move |_, traced| {
+        if traced.op == Op::Sync && traced.path.starts_with("/spool/survivors/") {
+            if let Some(spool) = remover.lock().unwrap().take() {
+                spool.remove(victim).unwrap();
+            }
+        }
+    });
+    while spool.maintain(1 << 20).unwrap().more {}
+    world.disk.unobserve();
+    assert!(!spool.contains(victim).unwrap());
+    world.spool = Arc::into_inner(spool);
+    world.told(|model| model.messages[1].phase = Phase::Gone);
+    // The segment with the removal goes too.
+    (0..12).for_each(|_| world.take(Step::Accept).unwrap());
+    let more: Vec<usize> = (40..52).collect();
+    world.remove(&more).unwrap();
+    (0..8).for_each(|_| world.take(Step::Accept).unwrap());
+    world.take(Step::MaintainAll).unwrap();
+    world.take(Step::Reopen).unwrap();
+    world.take(Step::MaintainAll).unwrap();
+    world.take(Step::Reopen).unwrap();
+}
