@@ -100,6 +100,8 @@ impl Settings {
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Settings>> {
         let path = Settings::path(dir);
         let Some(file) = File::open_existing(disk, &path, Open::Read)? else { return Ok(None) };
+        // After a sync that failed the kernel shows what is not on the disk: the next write would go over what is.
+        file.drop_cache()?;
         let mut bytes = [0; 2 * SLOT];
         let got = file.pread_up_to(&mut bytes, 0)?;
         let mut newest: Option<Settings> = None;
