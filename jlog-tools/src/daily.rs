@@ -6,6 +6,7 @@ mod create;
 mod demo;
 mod read;
 mod settings;
+mod spool;
 mod subs;
 mod write;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Change a log's settings: segment size, durability, retention
     #[command(visible_alias = "set", after_help = alter::EXAMPLES)]
     Alter(alter::Alter),
+    /// Hold, release, requeue, remove and export the messages of a spool that no process owns
+    #[command(after_help = spool::EXAMPLES)]
+    Spool(spool::Spool),
     /// Print numbers for Prometheus: the same as jlog-inspect metrics
     #[command(
         after_help = "Example:\n  jlog metrics /var/spool/events --textfile /var/lib/node_exporter/jlog.prom"
@@ -90,6 +94,7 @@ fn run(command: Command) -> Outcome {
         Command::Subs(args) => subs::run(args),
         Command::Clean(args) => clean::run(&args),
         Command::Alter(args) => alter::run(&args),
+        Command::Spool(args) => spool::run(&args),
         Command::Metrics(args) => inspect::run_metrics("jlog", args),
         Command::Inspect(args) => inspect::run("jlog", args),
         Command::Repair(args) => repair::run("jlog", args),

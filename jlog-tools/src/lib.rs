@@ -1,4 +1,4 @@
-//! The command lines of the jlog engine: `jlog-inspect`, `jlog-repair` and `jlog`.
+//! The command lines of the jlog engine and the spool on it: `jlog-inspect`, `jlog-repair` and `jlog`.
 //!
 //! The commands read arguments, call the engine, print what it answers, and end with an exit code. They know no
 //! format: what a log's bytes mean, only the engine knows.

@@ -22,7 +22,7 @@ use crate::measure::{lasting, rfc3339};
 use crate::message;
 
 pub(crate) use check::{Checked, check, print as print_check};
-pub(crate) use messages::print_all as print_messages;
+pub(crate) use messages::{Which, print_all as print_messages};
 pub(crate) use queues::print_all as print_queues;
 pub(crate) use summary::{Standing, print as print_summary};
 
@@ -41,7 +41,7 @@ pub(crate) fn is_one(dir: &Path) -> bool {
 }
 
 /// Refuses what is no spool, for the commands that only a spool has.
-pub(super) fn require(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn require(dir: &Path) -> Result<(), Failure> {
     if is_one(dir) || !dir.exists() {
         return Ok(());
     }

@@ -583,7 +583,7 @@ fn what_cannot_be_exits_with_8_and_loses_nothing() {
 #[test]
 fn every_command_has_help_with_an_example() {
     for command in
-        ["create", "write", "read", "subs", "clean", "alter", "metrics", "inspect", "repair", "demo"]
+        ["create", "write", "read", "subs", "clean", "alter", "spool", "metrics", "inspect", "repair", "demo"]
     {
         let run = run(JLOG, &[command, "--help"]);
         assert_eq!(run.code, 0);

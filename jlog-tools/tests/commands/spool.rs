@@ -445,3 +445,53 @@ fn messages_that_come_move_and_go_are_no_problem() {
         }
     });
 }
+
+#[test]
+fn messages_are_held_released_requeued_exported_and_removed() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let state = |state: &str| ids_of(&["messages", "--json", "--state", state, &scratch.log]);
+    let done = |args: &[&str]| {
+        let run = run(JLOG, &[&["spool"], args].concat());
+        assert_eq!(run.code, 0, "{args:?}: {}", run.err);
+        run
+    };
+    let first = ids[0].to_string();
+    done(&["hold", &scratch.log, &first, &ids[1].to_string()]);
+    assert_eq!(state("held"), names(&[ids[0], ids[1], ids[3]]));
+    done(&["release", &scratch.log, "--all"]);
+    assert_eq!(state("held"), names(&[]));
+
+    assert!(!ids_of(&["messages", "--json", "--due", &scratch.log]).contains(&first));
+    done(&["requeue", &scratch.log, &first]);
+    assert_eq!(ids_of(&["messages", "--json", "--due", &scratch.log]).len(), 5);
+    done(&["requeue", &scratch.log, "--domain", "two.example", "--in", "1h"]);
+    assert_eq!(ids_of(&["messages", "--json", "--due", &scratch.log]).len(), 3);
+
+    let (maildir, mbox) = (scratch.path("maildir"), scratch.path("mbox"));
+    done(&["export", &scratch.log, "--all", "--maildir", &maildir]);
+    let delivered = files(&format!("{maildir}/new"));
+    assert_eq!(delivered.values().filter(|bytes| **bytes == mail(0)).count(), 1);
+    assert_eq!(delivered.len(), 5);
+    done(&["export", &scratch.log, "--queue", "one.example", "--mbox", &mbox]);
+    assert!(fs::read_to_string(&mbox).unwrap().starts_with("From anna@sender.example "));
+
+    let planned = done(&["remove", "-n", &scratch.log, "--sender", "anna@"]);
+    assert_eq!(planned.lines(), names(&[ids[0], ids[2], ids[3]]));
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&ids));
+    done(&["purge", &scratch.log, "--sender", "anna@"]);
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&[ids[1], ids[4]]));
+
+    let gone = run(JLOG, &["spool", "remove", &scratch.log, &first]);
+    assert_eq!(gone.code, 4);
+    assert!(gone.err.contains(&first), "{}", gone.err);
+    assert_eq!(run(JLOG, &["spool", "remove", &scratch.log]).code, 16, "which ones is to be said");
+    assert_eq!(run(JLOG, &["spool", "remove", &scratch.path("none"), "--all"]).code, 8);
+    assert!(!Path::new(&scratch.path("none")).exists());
+
+    let spool = open(&scratch.log);
+    let refused = run(JLOG, &["spool", "remove", &scratch.log, "--all"]);
+    assert_eq!(refused.code, 8);
+    assert!(refused.err.contains(&format!("pid {}", std::process::id())), "{}", refused.err);
+    assert_eq!(spool.len().unwrap(), 2);
+}

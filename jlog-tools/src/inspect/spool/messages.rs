@@ -37,6 +37,23 @@ pub(in crate::inspect) struct Filters {
     /// The spool [default: the current directory]
     #[arg(value_name = "SPOOL")]
     pub(in crate::inspect) spool: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
+    /// Only those behind this one
+    #[arg(long, value_name = "ID")]
+    after: Option<MessageId>,
+    /// At most so many
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Without sender and recipient, which are read from the disk
+    #[arg(long, conflicts_with_all = ["sender", "recipient"])]
+    brief: bool,
+}
+
+/// Which messages of a spool are meant.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which messages")]
+pub(crate) struct Which {
     /// Only of this queue: domain, domain@binding or domain@binding/group
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
@@ -64,15 +81,6 @@ pub(in crate::inspect) struct Filters {
     /// Only those in this state
     #[arg(long, value_name = "STATE")]
     state: Option<StateName>,
-    /// Only those behind this one
-    #[arg(long, value_name = "ID")]
-    after: Option<MessageId>,
-    /// At most so many
-    #[arg(short = 'n', long, value_name = "N")]
-    count: Option<u64>,
-    /// Without sender and recipient, which are read from the disk
-    #[arg(long, conflicts_with_all = ["sender", "recipient"])]
-    brief: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,14 +129,19 @@ struct Line {
 }
 
 /// Who sent a message and who is to get it.
-type Ends = (Option<Address>, Option<Address>);
+pub(crate) type Ends = (Option<Address>, Option<Address>);
 
 pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, filters: &Filters) -> Outcome {
     let mut spool = open(path)?;
     let now = now();
     // Ids alone: of a million messages that is little.
-    let mut ids: Vec<MessageId> =
-        spool.entries()?.filter(|listed| filters.take(listed, now)).map(|listed| listed.id).collect();
+    let mut ids: Vec<MessageId> = spool
+        .entries()?
+        .filter(|listed| {
+            filters.which.take(listed, now) && filters.after.is_none_or(|after| listed.id > after)
+        })
+        .map(|listed| listed.id)
+        .collect();
     ids.sort_unstable();
 
     let mut exit = Exit::Fine;
@@ -147,7 +160,7 @@ pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, filters: &Filter
                 continue;
             }
             Ok(ends) => {
-                if !filters.take_ends(ends.as_ref()) {
+                if !filters.which.take_ends(ends.as_ref()) {
                     continue;
                 }
                 line(&listed, ends, None, now)
@@ -201,9 +214,9 @@ fn ends(spool: &mut Spool, path: &Path, id: MessageId) -> Result<Result<Option<E
     }
 }
 
-impl Filters {
+impl Which {
     /// Whether a message is wanted, as far as that is known without reading it.
-    fn take(&self, listed: &Listed, now: u32) -> bool {
+    pub(crate) fn take(&self, listed: &Listed, now: u32) -> bool {
         let queue = &listed.queue;
         let age = u64::from(now.saturating_sub(listed.id.created())) * 1_000_000;
         let named = |name: &String| *name == queue_name(queue) || *name == queue.to_string();
@@ -214,10 +227,25 @@ impl Filters {
             && self.min_attempts.is_none_or(|least| listed.attempts >= least)
             && (!self.due || listed.state == ListedState::Delayed && listed.next_attempt <= now)
             && self.state.is_none_or(|state| listed.state == state.state())
-            && self.after.is_none_or(|after| listed.id > after)
     }
 
-    fn take_ends(&self, ends: Option<&Ends>) -> bool {
+    /// Whether it asks for all there are.
+    pub(crate) fn is_any(&self) -> bool {
+        let Which { queue, domain, sender, recipient, older, younger, min_attempts, due, state } = self;
+        [queue, domain, sender, recipient].iter().all(|text| text.is_none())
+            && older.or(*younger).is_none()
+            && min_attempts.is_none()
+            && !due
+            && state.is_none()
+    }
+
+    /// Whether metadata has to be read to know.
+    pub(crate) fn reads(&self) -> bool {
+        self.sender.is_some() || self.recipient.is_some()
+    }
+
+    /// Whether its sender and recipient are wanted.
+    pub(crate) fn take_ends(&self, ends: Option<&Ends>) -> bool {
         let Some((sender, recipient)) = ends else { return true };
         has(self.sender.as_deref(), sender.as_ref()) && has(self.recipient.as_deref(), recipient.as_ref())
     }
