@@ -75,14 +75,15 @@ fn names(ids: &[MessageId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-/// Flips a bit in the body of a message, on the disk.
+/// Flips a bit in the middle of these bytes of a record, on the disk.
 fn damage(log: &str, body: &[u8]) {
     for entry in fs::read_dir(Path::new(log).join("arrivals")).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
         let Some(at) = bytes.windows(body.len()).position(|window| window == body) else { continue };
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.write_all_at(&[bytes[at + 20] ^ 1], at as u64 + 20).unwrap();
+        let at = at + body.len() / 2;
+        file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
         return;
     }
     panic!("it is not there");
@@ -494,4 +495,50 @@ fn messages_are_held_released_requeued_exported_and_removed() {
     assert_eq!(refused.code, 8);
     assert!(refused.err.contains(&format!("pid {}", std::process::id())), "{}", refused.err);
     assert_eq!(spool.len().unwrap(), 2);
+}
+
+#[test]
+fn a_lost_piece_of_a_shared_body_costs_those_that_share_it_and_is_left_to_be_decided_on() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    let spool = open(&scratch.log);
+    let first = Message::from_bytes(spool.new_id(ago(5)), mail(7));
+    first.set_queue(queue("one.example"));
+    let second = first.share(spool.new_id(ago(5))).unwrap();
+    let shared = [first.id(), second.id()];
+    spool.accept_batch(&[first, second], ago(5)).unwrap();
+    spool.close().unwrap();
+    damage(&scratch.log, &mail(7));
+
+    for _ in 0..2 {
+        let seen = run(INSPECT, &["check", "--json", &scratch.log]).json();
+        assert_eq!(seen["whole_messages"], 5);
+        let damaged: Vec<_> =
+            seen["damaged"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        assert_eq!(damaged, names(&shared));
+        // Their envelopes can be read: they stay until somebody decides.
+        let repaired = run(REPAIR, &["-y", &scratch.log]);
+        assert_eq!(repaired.code, 4, "{}", repaired.out);
+        assert!(repaired.out.contains("5 messages whole, 0 lost, 2 damaged"), "{}", repaired.out);
+    }
+    let corrupt = ["messages", "--json", "--state", "corrupt", &scratch.log];
+    assert_eq!(ids_of(&corrupt), names(&shared));
+    let removed = run(JLOG, &["spool", "remove", &scratch.log, "--state", "corrupt"]);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+    assert_eq!(run(INSPECT, &["check", &scratch.log]).code, 0);
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&ids));
+}
+
+#[test]
+fn a_message_whose_newest_record_is_lost_goes_on_as_the_one_before_says() {
+    let scratch = Scratch::empty();
+    let ids = five(&scratch);
+    damage(&scratch.log, b"451 later");
+    let listed = run(INSPECT, &["check", &scratch.log]);
+    assert_eq!(listed.code, 4, "{}", listed.out);
+    let repaired = run(REPAIR, &["-y", &scratch.log]);
+    assert!(repaired.out.contains("5 messages whole, 0 lost, 0 damaged"), "{}", repaired.out);
+    assert_eq!(repaired.code, 1);
+    assert_eq!(lines(&["messages", "--json", &scratch.log])[0]["attempts"], 0);
+    assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&ids));
 }
