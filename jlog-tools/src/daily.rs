@@ -60,7 +60,7 @@ enum Command {
     /// Change a log's settings: segment size, durability, retention
     #[command(visible_alias = "set", after_help = alter::EXAMPLES)]
     Alter(alter::Alter),
-    /// Hold, release, requeue, remove and export the messages of a spool that no process owns
+    /// Import, hold, release, requeue, remove and export messages of a spool that no process owns
     #[command(after_help = spool::EXAMPLES)]
     Spool(spool::Spool),
     /// Print numbers for Prometheus: the same as jlog-inspect metrics

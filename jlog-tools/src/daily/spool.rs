@@ -1,18 +1,22 @@
 //! `jlog spool`: what an operator does with the messages of a spool that no process owns.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use ::spool::mailbox::{Delivered, Maildir, MboxWriter};
-use ::spool::{Listed, MessageId, SpoolError, SpoolOptions, Timestamp};
+use ::spool::mailbox::Source;
+use ::spool::{
+    Address, ExportOptions, ExportTarget, Ids, ImportFailure, ImportOptions, Listed, MessageId, QueueKey,
+    SpoolError, SpoolOptions, Timestamp,
+};
 use clap::{Args, Subcommand};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inspect::spool::{Which, now, require};
+use crate::inspect::spool::{Which, is_one, now, require};
 use crate::interrupt;
-use crate::measure::things;
+use crate::measure::{count, things};
 use crate::options::{Common, with_console};
 use crate::owner;
 use crate::place;
@@ -23,6 +27,8 @@ Examples:
   jlog spool requeue /var/spool/mail --domain example.com          due at once
   jlog spool remove -n /var/spool/mail --sender '<>' --older 3d    what would be removed
   jlog spool export /var/spool/mail --all --maildir /tmp/rescued
+
+  jlog spool import /var/spool/mail old.mbox
 
 Messages are named by their ids, or picked by the filters of `jlog-inspect messages`; --all takes
 all there are. A spool that a process owns is refused: that process has it.";
@@ -50,17 +56,63 @@ enum Deed {
     /// Remove messages
     #[command(visible_alias = "purge")]
     Remove(Pick),
-    /// Copy messages into a mailbox; the spool keeps them
-    Export {
-        #[command(flatten)]
-        pick: Pick,
-        /// Into this Maildir, which is made where it is not there
-        #[arg(long, value_name = "DIR", required_unless_present = "mbox", conflicts_with = "mbox")]
-        maildir: Option<PathBuf>,
-        /// Onto the end of this mbox
-        #[arg(long, value_name = "FILE")]
-        mbox: Option<PathBuf>,
-    },
+    /// Copy messages into mail files
+    Export(Export),
+    /// Take messages from mail files (mbox, Maildir, .eml), or from another spool
+    Import(Import),
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(flatten)]
+    pick: Pick,
+    #[command(flatten)]
+    to: To,
+    /// Remove what is on the disk there
+    #[arg(long)]
+    remove: bool,
+    /// Put Return-Path and Delivered-To in front of each
+    #[arg(long)]
+    envelope_headers: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct To {
+    /// Into this Maildir, which is made where it is not there
+    #[arg(long, value_name = "DIR")]
+    maildir: Option<PathBuf>,
+    /// Onto the end of this mbox
+    #[arg(long, value_name = "FILE")]
+    mbox: Option<PathBuf>,
+    /// Into this folder, a file each
+    #[arg(long, value_name = "DIR")]
+    eml: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Import {
+    /// The spool, which is made where it is not there
+    #[arg(value_name = "SPOOL")]
+    spool: PathBuf,
+    /// An mbox, a Maildir, a folder of .eml files, or a spool
+    #[arg(value_name = "FROM")]
+    from: PathBuf,
+    /// The domain of the queue of all messages [default: their recipients']
+    #[arg(long, value_name = "DOMAIN")]
+    queue: Option<String>,
+    /// Who gets the messages of mail files [default: as their headers say]
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Vec<Address>,
+    /// Give messages of a spool new ids
+    #[arg(long)]
+    new_ids: bool,
+    /// Remove at the source what is on the disk here
+    #[arg(long)]
+    remove_source: bool,
+    /// Import again what was imported before
+    #[arg(long)]
+    afresh: bool,
 }
 
 /// A spool, and which of its messages are meant.
@@ -88,7 +140,8 @@ pub(super) fn run(args: &Spool) -> Outcome {
         Deed::Release(pick) => (pick, "released"),
         Deed::Requeue { pick, .. } => (pick, "requeued"),
         Deed::Remove(pick) => (pick, "removed"),
-        Deed::Export { pick, .. } => (pick, "exported"),
+        Deed::Export(export) => (&export.pick, "exported"),
+        Deed::Import(import) => return import.run(),
     };
     if pick.ids.is_empty() && pick.which.is_any() && !pick.all {
         return Err(Failure::Usage("which messages? Name their ids, filter them, or say --all".to_owned()));
@@ -99,8 +152,8 @@ pub(super) fn run(args: &Spool) -> Outcome {
     }
     let _owner = owner::act_for(&pick.spool)?;
     with_console("jlog", &Common::default(), |console| {
-        // An export only looks; it works beside an owner too.
-        let looks = pick.dry_run || matches!(args.deed, Deed::Export { .. });
+        // An export that removes nothing only looks; it works beside an owner too.
+        let looks = pick.dry_run || matches!(args.deed, Deed::Export(Export { remove: false, .. }));
         let options = SpoolOptions::new().background(false);
         let spool = if looks { options.open_read_only(&pick.spool)? } else { options.open(&pick.spool)? };
         let ids = pick.messages(console, &spool)?;
@@ -176,36 +229,78 @@ impl Deed {
                 })
             }
             Deed::Remove(_) => Ok(spool.remove_all(ids)? as u64),
-            Deed::Export { maildir: Some(dir), .. } => to_maildir(console, spool, ids, dir),
-            Deed::Export { mbox, .. } => {
-                let mut mbox = MboxWriter::open(mbox.as_deref().unwrap_or(Path::new("mbox")))?;
-                let done = each(console, ids, |id| {
-                    let message = spool.get(id)?;
-                    let sender = message.envelope().sender().map(ToString::to_string).unwrap_or_default();
-                    mbox.append(&sender, message.created(), &mut message.body()?)?;
-                    Ok(())
-                })?;
-                mbox.sync()?;
-                Ok(done)
-            }
+            Deed::Export(export) => export.carry_out(console, spool, ids),
+            // It has no messages to pick.
+            Deed::Import(_) => Ok(0),
         }
     }
 }
 
-fn to_maildir(
-    console: &Console,
-    spool: &::spool::Spool,
-    ids: &[MessageId],
-    dir: &Path,
-) -> Result<u64, Failure> {
-    let mut maildir = Maildir::create(dir)?;
-    each(console, ids, |id| {
-        let delivered = maildir.deliver(&mut spool.get(id)?.body()?, &id.to_string())?;
-        if matches!(delivered, Delivered::AlreadyThere) {
-            console.say(format!("message {id} is in the Maildir already"));
+impl Export {
+    fn carry_out(
+        &self,
+        console: &Console,
+        spool: &::spool::Spool,
+        ids: &[MessageId],
+    ) -> Result<u64, Failure> {
+        let To { maildir, mbox, eml } = &self.to;
+        let target = match (maildir, mbox, eml) {
+            (Some(dir), ..) => ExportTarget::Maildir(dir.clone()),
+            (_, Some(file), _) => ExportTarget::Mbox(file.clone()),
+            (_, _, Some(dir)) => ExportTarget::Eml(dir.clone()),
+            (None, None, None) => return Err(Failure::Usage("where are they to go?".to_owned())),
+        };
+        let options = ExportOptions::new().remove(self.remove).envelope_headers(self.envelope_headers);
+        let picked: BTreeSet<MessageId> = ids.iter().copied().collect();
+        let report = spool.export(&target, |listed| picked.contains(&listed.id), &options, &mut |_| {})?;
+        say_failures(console, &report.failures, report.progress.failed);
+        if report.progress.skipped > 0 {
+            console.say(format!("{} there already", things(report.progress.skipped, "message")));
         }
-        Ok(())
-    })
+        Ok(report.progress.done)
+    }
+}
+
+impl Import {
+    fn run(&self) -> Outcome {
+        if self.spool.exists() {
+            require(&self.spool)?;
+        }
+        let source = if is_one(&self.from) { None } else { Some(Source::detect(&self.from)?) };
+        let _owner = owner::act_for(&self.spool)?;
+        let mut options = ImportOptions::new()
+            .recipients(self.recipient.iter().cloned())
+            .remove_source(self.remove_source)
+            .afresh(self.afresh)
+            .ids(if self.new_ids { Ids::AlwaysNew } else { Ids::KeepUnlessTaken });
+        if let Some(domain) = &self.queue {
+            options = options.queue(QueueKey { domain: domain.clone(), ..QueueKey::default() });
+        }
+        let now = Timestamp::from(SystemTime::now());
+        let spool = SpoolOptions::new().background(false).open(&self.spool)?;
+        with_console("jlog", &Common::default(), |console| {
+            let report = match &source {
+                Some(source) => spool.import_mailbox(source, &options, now, &mut |_| {})?,
+                None => spool.import_spool(&self.from, &options, now, &mut |_| {})?,
+            };
+            spool.close()?;
+            say_failures(console, &report.failures, report.progress.failed);
+            let (done, before) = (report.progress.done, report.progress.skipped);
+            let before = if before > 0 { format!(", {} before", count(before)) } else { String::new() };
+            let accepted = things(report.accepted, "recipient");
+            console.say(format!("imported: {} for {accepted}{before}", things(done, "message")));
+            Ok(if report.progress.failed == 0 { Exit::Fine } else { Exit::Problem })
+        })
+    }
+}
+
+fn say_failures(console: &Console, failures: &[ImportFailure], all: u64) {
+    for failure in failures {
+        console.say(format!("{}: {}", failure.name, failure.reason));
+    }
+    if all > failures.len() as u64 {
+        console.say(format!("and {} more", count(all - failures.len() as u64)));
+    }
 }
 
 fn each(
@@ -237,11 +332,5 @@ impl From<SpoolError> for Failed {
             SpoolError::Corrupt { .. } | SpoolError::NotFound(_) => Failed::Message(error),
             other => Failed::All(other.into()),
         }
-    }
-}
-
-impl From<::spool::mailbox::Error> for Failed {
-    fn from(error: ::spool::mailbox::Error) -> Failed {
-        Failed::All(error.into())
     }
 }

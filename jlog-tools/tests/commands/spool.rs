@@ -477,6 +477,14 @@ fn messages_are_held_released_requeued_exported_and_removed() {
     done(&["export", &scratch.log, "--queue", "one.example", "--mbox", &mbox]);
     assert!(fs::read_to_string(&mbox).unwrap().starts_with("From anna@sender.example "));
 
+    let other = scratch.path("other");
+    done(&["import", &other, &mbox, "--recipient", "b@one.example"]);
+    done(&["import", &other, &scratch.log]);
+    assert_eq!(lines(&["messages", "--json", &other]).len(), 2 + 5);
+    let again = done(&["import", &other, &scratch.log]);
+    assert!(again.err.contains("imported: 0 messages for 0 recipients, 5 before"), "{}", again.err);
+    assert_eq!(run(INSPECT, &["check", &other]).code, 0);
+
     let planned = done(&["remove", "-n", &scratch.log, "--sender", "anna@"]);
     assert_eq!(planned.lines(), names(&[ids[0], ids[2], ids[3]]));
     assert_eq!(ids_of(&["messages", "--json", &scratch.log]), names(&ids));
