@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Result, SpoolError};
+use crate::record::LogNo;
 use crate::store::Store;
 
 /// Wakes the thread.
@@ -78,10 +79,23 @@ fn keep(store: &Store, stopped: &AtomicBool) {
     if stopped.load(Ordering::Acquire) || !store.is_loaded() {
         return;
     }
+    make_ahead(store);
     let done = store.reclaim(BUDGET).unwrap_or_default();
     let _ = store.summarize(false);
     if done.more && done.moved > 0 {
         store.keeper.ring();
+    }
+}
+
+/// Makes the space of the arrivals' next segment ready, where it was asked for. That it cannot be done harms nobody.
+fn make_ahead(store: &Store) {
+    let asked = store.ahead.load(Ordering::Relaxed);
+    if asked > store.made_ahead.load(Ordering::Relaxed)
+        && let Ok(writer) = store.writer(LogNo::Arrivals)
+        && writer.last_id().is_ok_and(|last| last.segment.0 < asked)
+    {
+        let _ = writer.make_ahead();
+        store.made_ahead.store(asked, Ordering::Relaxed);
     }
 }
 

@@ -265,6 +265,17 @@ impl Writer {
         self.checked("finish the segment")?.rotate()
     }
 
+    /// Makes the space of the next segment ready, so that finishing the active one does not wait for it: a file of zeros
+    /// as large as a segment, on the disk when it returns. False if there was nothing to do: it is ready, or there is a
+    /// removed segment to be used again, or no space; or this writer does not own the log, or makes segments that grow.
+    /// Call it from a thread of your own when the active segment is half full: it takes as long as writing a segment.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a classic log; those of writing, which do the log no harm.
+    pub fn make_ahead(&self) -> Result<bool> {
+        self.checked("make the next segment's space ready")?.make_ahead()
+    }
+
     /// The writer of a checksummed log.
     fn checked(&self, doing: &'static str) -> Result<&CheckedWriter> {
         match &*self.engine {

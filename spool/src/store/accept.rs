@@ -324,9 +324,19 @@ impl Store {
         self.book_in(books, LogNo::Arrivals, place)
     }
 
+    /// The active segment is half full: the space of the next one is made ready, once.
+    fn ask_for_space(&self, next: u32) {
+        if self.ahead.fetch_max(next, Ordering::Relaxed) < next {
+            self.keeper.ring();
+        }
+    }
+
     pub(crate) fn book_in(&self, books: &mut Books, log: LogNo, place: &Place) -> Result<(Spot, u64)> {
         let spot = books.spot(books::home(log, place.id.segment), place.offset)?;
         books.reaches(spot, place.stored_len);
+        if log == LogNo::Arrivals && place.offset > u64::from(self.options.segment_size) / 2 {
+            self.ask_for_space(place.id.segment.0.saturating_add(1));
+        }
         Ok((spot, place.stored_len))
     }
 

@@ -59,6 +59,9 @@ pub(crate) struct Store {
     residents: Mutex<Residents>,
     /// Messages that are in memory alone.
     unwritten: Mutex<HashMap<MessageId, Message>>,
+    /// The arrivals' segment whose successor's space was asked for, and one more.
+    pub(crate) ahead: AtomicU32,
+    pub(crate) made_ahead: AtomicU32,
     /// The hour that the active segment of the arrivals is of.
     window: AtomicU32,
     /// Removals that may not be on the disk.
@@ -125,6 +128,8 @@ impl Store {
             handles: Mutex::default(),
             residents: Mutex::new(Residents::new(limits)),
             unwritten: Mutex::default(),
+            ahead: AtomicU32::new(0),
+            made_ahead: AtomicU32::new(0),
             window: AtomicU32::new(0),
             undurable: AtomicU32::new(0),
             reserve: Mutex::new(reserve),

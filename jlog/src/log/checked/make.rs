@@ -4,6 +4,7 @@
 //! is there begins with a sound header, and all before it is complete.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reclaim::STUB_LEN;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +18,10 @@ use crate::segment::data_path;
 const NEW: &str = ".new";
 /// A segment that was removed, and whose space the next one takes.
 const SPARE: &str = ".spare";
+/// The space of the next segment, made ready while this one is written.
+const AHEAD: &str = ".ahead";
+/// The same, on its way.
+const AHEAD_NEW: &str = ".ahead.new";
 const CHUNK: usize = 256 * 1024;
 
 fn spare(dir: &Path) -> PathBuf {
@@ -30,6 +35,7 @@ pub(crate) fn make(
     dir: &Path,
     mut header: SegmentHeader,
     room: Option<u64>,
+    ahead: &Ahead,
     mode: u32,
 ) -> Result<(File, SegmentHeader)> {
     let path = dir.join(NEW);
@@ -37,6 +43,9 @@ pub(crate) fn make(
     // of a segment that is still there.
     remove(disk, &path)?;
     let reused = room.is_some() && take_spare(disk, dir, &path)?;
+    if room.is_some() && !reused {
+        ahead.take(disk, dir, &path)?;
+    }
     let file = File::open(disk, &path, Open::Create(mode))?;
     header.recycled = reused;
     file.pwrite(&header.encode(), 0)?;
@@ -54,6 +63,53 @@ pub(crate) fn make(
     drop(file);
     // Under its own name, so that errors tell of it.
     Ok((File::open(disk, &target, Open::ReadWrite)?, header))
+}
+
+/// Whether this process has made the next segment's space ready. What another one has left is not believed.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    ready: Mutex<bool>,
+}
+
+impl Ahead {
+    /// Makes a file of `room` zeros, on the disk, unless there is something that the next segment can be made from. False
+    /// if there was nothing to do, or no space.
+    pub(crate) fn make(&self, disk: &dyn Disk, dir: &Path, room: u64, mode: u32) -> Result<bool> {
+        if *self.ready() || disk.info(&spare(dir), false).is_ok() {
+            return Ok(false);
+        }
+        let path = dir.join(AHEAD_NEW);
+        remove(disk, &path)?;
+        let file = File::open(disk, &path, Open::Create(mode))?;
+        fill(&file, room)?;
+        if file.size()? < room {
+            drop(file);
+            return remove(disk, &path).map(|()| false);
+        }
+        file.sync()?;
+        let target = dir.join(AHEAD);
+        disk.rename(&path, &target)
+            .map_err(|e| Error::io("give the space of the next segment its name", &target, e))?;
+        *self.ready() = true;
+        Ok(true)
+    }
+
+    /// Makes the space the new segment, if it is ready. It never was another one: its name needs no sync.
+    fn take(&self, disk: &dyn Disk, dir: &Path, path: &Path) -> Result<()> {
+        let mut ready = self.ready();
+        if !std::mem::take(&mut *ready) {
+            return remove(disk, &dir.join(AHEAD));
+        }
+        match disk.rename(&dir.join(AHEAD), path) {
+            // Somebody has removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| Error::io("use the space that is ready", path, e)),
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, bool> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Makes the spare file the new one, if there is one that is nothing else any more.
@@ -102,9 +158,10 @@ fn fill(file: &File, room: u64) -> Result<()> {
     Ok(())
 }
 
-/// The bytes of the segment that is kept to be used again.
+/// The bytes that the next segment will take and that are taken already.
 pub(crate) fn spare_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
-    disk.info(&spare(dir), false).map_or(0, |info| info.len)
+    let len = |path: PathBuf| disk.info(&path, false).map_or(0, |info| info.len);
+    len(spare(dir)).max(len(dir.join(AHEAD)))
 }
 
 /// Removes a segment that nobody wants any more, or puts it aside for [`make`] to use. A stub has no room worth keeping.

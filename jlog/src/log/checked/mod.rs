@@ -29,7 +29,7 @@ use crate::record::checked::LogIdentity;
 use control::{Control, ControlFile};
 use settings::Settings;
 
-pub(crate) use make::{spare_bytes, unmake};
+pub(crate) use make::{Ahead, spare_bytes, unmake};
 
 /// What all handles of one checksummed log share.
 #[derive(Debug)]
@@ -40,13 +40,14 @@ pub(crate) struct Checked {
     /// Of what run of the machine the control file must tell to be believed.
     boot: [u8; 16],
     control: Mutex<Option<Arc<File>>>,
+    pub(crate) ahead: Ahead,
 }
 
 impl Checked {
     pub(crate) fn new(disk: &dyn Disk, settings: Settings) -> Checked {
         // Without a boot to compare with, the control file says nothing of this run.
         let boot = disk.boot().unwrap_or_default();
-        Checked { log: settings.log, settings, boot, control: Mutex::new(None) }
+        Checked { log: settings.log, settings, boot, control: Mutex::new(None), ahead: Ahead::default() }
     }
 
     pub(crate) fn boot(&self) -> [u8; 16] {

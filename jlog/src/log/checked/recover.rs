@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::control::{Control, Mark};
-use super::make;
+use super::make::{self, Ahead};
 use super::writer::Active;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{SegmentId, Timestamp};
@@ -183,7 +183,9 @@ fn told_of_missing(control: Option<&Control>, id: SegmentId) -> Mark {
 /// Makes the segment of this header, and opens it.
 pub(crate) fn make_segment(log: &Shared, header: SegmentHeader, room: bool) -> Result<Active> {
     let room = room.then_some(u64::from(log.current_settings()?.segment_size));
-    let (file, header) = make::make(&**log.disk(), log.dir(), header, room, data_mode(log)?)?;
+    let none = Ahead::default();
+    let ahead = log.checked().map_or(&none, |checked| &checked.ahead);
+    let (file, header) = make::make(&**log.disk(), log.dir(), header, room, ahead, data_mode(log)?)?;
     log.saw(SegmentId(header.segment));
     Ok(Active::new(SegmentId(header.segment), Arc::new(file), Index::new(header)))
 }

@@ -29,6 +29,9 @@ use crate::segment::SegmentSource;
 /// Up to this size a payload is copied behind its header; above, it is written from where it is.
 const COPY_LIMIT: usize = 16 * 1024;
 
+/// Room that is not used and smaller than this stays where it is.
+const ROOM_GIVEN_BACK: u64 = 4096;
+
 /// How long a writer that waits for subscribers sleeps before it looks again.
 const BLOCKED: Duration = Duration::from_millis(5);
 /// How often an owner asks for a log that others share before he gives up.
@@ -93,6 +96,14 @@ impl Active {
         let commit = CommitHeader { len: 0, records: 0, first_marker: self.next_marker(), durable, closing };
         self.data.pwrite(&commit.encode(self.place, at), at)?;
         Ok(at + commit.span())
+    }
+
+    /// Gives back what of its room a closed segment has not used. It stays where that cannot be done: it does no harm.
+    fn give_back_room(&self) {
+        let end = self.index.end + COMMIT_HEADER as u64;
+        if self.data.size().is_ok_and(|size| size >= end + ROOM_GIVEN_BACK) {
+            let _ = self.data.truncate(end);
+        }
     }
 
     /// Writes the commit that closes the segment. It is no part of what its successor says of it: it may be missing.
@@ -194,6 +205,13 @@ impl CheckedWriter {
     /// Goes on in the next segment, unless the active one holds no record. All that was appended is durable then.
     pub(crate) fn rotate(&self) -> Result<SegmentId> {
         self.tell_all(self.enter_with_room(State::is_used).map(|(state, _)| state.active.id))
+    }
+
+    /// Makes the space of the next segment ready.
+    pub(crate) fn make_ahead(&self) -> Result<bool> {
+        let Some(checked) = self.log.checked().filter(|_| self.room && !self.shared) else { return Ok(false) };
+        let room = u64::from(self.log.current_settings()?.segment_size);
+        checked.ahead.make(&**self.log.disk(), self.log.dir(), room, data_mode(&self.log)?)
     }
 
     /// Makes all that was appended durable.
@@ -394,6 +412,7 @@ impl CheckedWriter {
             state.active.closed = true;
             state.active.data.sync()
         })?;
+        state.active.give_back_room();
         if self.shared && state.control.durable < state.active.mark() {
             // Whether there is space for the next segment or not: who waits for a record of this one need wait no more.
             state.control.durable = state.active.mark();
