@@ -5,13 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jlog::io::sim::{Op, SimDisk};
-use jlog_tests::crash::Dice;
+use jlog::io::{File, Open};
+use jlog_tests::crash::{Dice, message};
 use jlog_tests::spool_model::{
-    Case, Coverage, Effort, Model, Phase, Step, World, cases_of, open, random_case, run_all,
+    Case, Coverage, Effort, Model, PATH, Phase, Step, World, cases_of, open, options, random_case, run_all,
 };
+use spool::{Message, MessageId, Spool, Timestamp};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -137,4 +140,67 @@ fn a_message_that_is_removed_while_it_is_moved_does_not_come_back() {
     world.take(Step::Reopen).unwrap();
     world.take(Step::MaintainAll).unwrap();
     world.take(Step::Reopen).unwrap();
+}
+
+/// A record of a segment was damaged, the others were moved, and what they were moved to is gone: what is left in the segment
+/// was not told from what was never moved, and its removals were given back before it.
+#[test]
+fn what_was_left_in_a_damaged_segment_is_kept_out_when_its_copies_are_gone() {
+    let now = Timestamp::new(1_700_000_000, 0);
+    let accept = |spool: &Spool, n: u32| {
+        let id = spool.new_id(now);
+        spool.accept(&Message::from_bytes(id, message::of(n, 200)), now).unwrap();
+        id
+    };
+    let disk = SimDisk::new(1);
+    let mut spool = open(&disk);
+    let all: Vec<MessageId> = (0..60).map(|n| accept(&spool, n)).collect();
+    let (kept, mut gone): (Vec<_>, Vec<_>) = all.chunks(2).map(|two| (two[0], two[1])).unzip();
+    spool.remove_all(&gone).unwrap();
+    spool.close().unwrap();
+    let hurt = kept[7];
+    // In the middle of the body of one that is kept, in the second segment.
+    let path = Path::new("/spool/arrivals/00000001");
+    let file = File::open(&disk, path, Open::ReadWrite).unwrap();
+    let mut bytes = vec![0; file.size().unwrap() as usize];
+    file.pread_up_to(&mut bytes, 0).unwrap();
+    let body = message::of(14, 200);
+    let at = bytes.windows(100).position(|window| *window == body[50..150]).unwrap();
+    file.pwrite(&[bytes[at] ^ 1], at as u64).unwrap();
+    let reopened = |below: f64| {
+        let options = options().reclaim_below(below);
+        options.open_on(Arc::new(disk.clone()), PATH).unwrap()
+    };
+    spool = reopened(0.95);
+    for round in 0..6 {
+        for _ in 0..100 {
+            if !spool.maintain(1 << 20).unwrap().more {
+                break;
+            }
+            assert!(spool.stats().moved_bytes < 200_000, "{:?}", spool.stats());
+        }
+        // All but the one that cannot be read is delivered.
+        let there: Vec<MessageId> =
+            spool.entries().unwrap().map(|one| one.id).filter(|id| *id != hurt).collect();
+        let back: Vec<_> = there.iter().filter(|id| gone.contains(id)).collect();
+        assert!(back.is_empty(), "round {round}: {back:?}");
+        // Those beside it first, one by one, far enough from each other that no removal stands beside another one.
+        for one in there.iter().filter(|id| kept[5..13].contains(id)) {
+            spool.remove(*one).unwrap();
+            let apart: Vec<MessageId> = (0..14).map(|n| accept(&spool, n)).collect();
+            spool.remove_all(&apart).unwrap();
+            (0..14).for_each(|n| spool.remove(accept(&spool, n)).unwrap());
+            gone.extend(apart);
+        }
+        spool.remove_all(&there).unwrap();
+        gone.extend(there);
+        let later: Vec<MessageId> = (0..40).map(|n| accept(&spool, n)).collect();
+        spool.remove_all(&later).unwrap();
+        gone.extend(later);
+        (0..20).for_each(|n| drop(accept(&spool, n)));
+        spool.close().unwrap();
+        // Later, nothing is moved that need not be.
+        spool = reopened(0.0);
+    }
+    assert!(spool.contains(hurt).unwrap());
 }
