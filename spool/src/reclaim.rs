@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 512;
 /// With a smaller budget records are looked at one by one: they may be all there is room for.
 const SMALL: u64 = 16 << 10;
-/// Below this share of garbage in the whole spool nothing is copied.
+/// Below this share of garbage in all finished segments nothing is copied.
 const GARBAGE: f64 = 0.3;
 
 /// A segment that is being moved: what is left to look at.
@@ -206,19 +206,23 @@ impl Store {
     fn choose(&self) -> Option<Home> {
         let active = self.active();
         let books = self.books();
-        let sealed = |segment: &&Segment| segment.home.segment < active[segment.home.log as usize];
-        let half = books.segments().filter(sealed).find(|segment| segment.half_moved && !segment.is_stuck());
+        let finished = |segment: &&Segment| segment.home.segment < active[segment.home.log as usize];
+        let half =
+            books.segments().filter(finished).find(|segment| segment.half_moved && !segment.is_stuck());
         if let Some(half) = half {
             return Some(half.home);
         }
-        let (mut total, mut needed) = (0, 0);
+        let (mut total, mut sealed, mut needed) = (0, 0, 0);
         let mut best: Option<(f64, Home)> = None;
         for segment in books.segments() {
             total += segment.end;
+            if segment.home.segment >= active[segment.home.log as usize] {
+                // Its garbage is not to be had by moving others.
+                continue;
+            }
             let used = books.needed(segment).min(segment.end);
-            needed += used;
-            let open = segment.home.segment >= active[segment.home.log as usize];
-            if open || segment.is_stuck() || self.ends_soon(segment) {
+            (sealed, needed) = (sealed + segment.end, needed + used);
+            if segment.is_stuck() || self.ends_soon(segment) {
                 continue;
             }
             let used = used as f64 / segment.end.max(1) as f64;
@@ -229,7 +233,7 @@ impl Store {
             }
         }
         let size = u64::from(self.options().segment_size);
-        if total < 2 * size || ((total - needed) as f64) < GARBAGE * total as f64 {
+        if total < 2 * size || ((sealed - needed) as f64) < GARBAGE * sealed as f64 {
             return None;
         }
         best.map(|(_, home)| home)
