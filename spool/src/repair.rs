@@ -247,7 +247,10 @@ fn make_settings(disk: &dyn Disk, dir: &Path, opened: u64) -> Result<()> {
         let kept = dir.join(DAMAGED);
         disk.rename(&path, &kept).map_err(|error| SpoolError::io("keep what was there", &kept, error))?;
     }
-    Settings::create_opened(disk, dir, opened, 0o640)?;
+    // As readable as the spool is.
+    let beside = disk.info(&dir.join(LogNo::Arrivals.name()).join("metastore"), false);
+    let mode = beside.map_or(0o640, |info| info.mode & 0o666);
+    Settings::create_opened(disk, dir, opened, mode)?;
     sync("sync the spool")
 }
 
@@ -255,6 +258,7 @@ fn make_settings(disk: &dyn Disk, dir: &Path, opened: u64) -> Result<()> {
 mod tests {
     use super::*;
     use crate::{Message, MessageId, Spool, SpoolOptions, Timestamp};
+    use jlog::io::sim::SimDisk;
 
     fn now(seconds: u32) -> Timestamp {
         Timestamp::new(1_700_000_000 + seconds, 0)
@@ -321,6 +325,40 @@ mod tests {
             spool.remove_all(&held).unwrap();
             drop(spool);
             assert_eq!(ids(&open(dir.path())), [fresh]);
+        }
+    }
+
+    #[test]
+    fn a_repair_that_a_power_cut_breaks_off_can_be_done_again() {
+        let (disk, dir) = (SimDisk::new(1), Path::new("/spool"));
+        let options = || SpoolOptions::new().background(false).segment_size(64 << 10).reserve(0);
+        let spool = options().open_on(Arc::new(disk.clone()), dir).unwrap();
+        let held = [accepted(&spool, 0), accepted(&spool, 1)];
+        spool.close().unwrap();
+        let file = File::open(&disk, &Settings::path(dir), Open::ReadWrite).unwrap();
+        file.pwrite(&[0; 1024], 0).unwrap();
+        file.sync().unwrap();
+        drop(file);
+
+        let images = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&images);
+        disk.observe(move |disk, _| {
+            let mut seen = seen.lock().unwrap();
+            seen.push(disk.power_cut());
+            seen.extend((0..8).map(|seed| disk.torn_power_cut(seed)));
+        });
+        apply_on(Arc::new(disk.clone()), &plan_on(Arc::new(disk.clone()), dir).unwrap()).unwrap();
+        disk.unobserve();
+        let mut images = std::mem::take(&mut *images.lock().unwrap());
+        images.push(disk.power_cut());
+        assert!(images.len() > 9 * 4, "{}", images.len());
+        for image in images {
+            let image: Arc<dyn Disk> = Arc::new(image);
+            apply_on(Arc::clone(&image), &plan_on(Arc::clone(&image), dir).unwrap()).unwrap();
+            assert!(plan_on(Arc::clone(&image), dir).unwrap().is_empty());
+            let spool = options().open_on(image, dir).unwrap();
+            assert_eq!(ids(&spool), held);
+            assert!(!held.contains(&accepted(&spool, 1)));
         }
     }
 
