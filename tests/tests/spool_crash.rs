@@ -120,10 +120,11 @@ fn a_message_that_is_removed_while_it_is_moved_does_not_come_back() {
     let spool = Arc::new(world.spool.take().unwrap());
     let remover = Mutex::new(Some(Arc::clone(&spool)));
     world.disk.observe(move |_, traced| {
-        if traced.op == Op::Sync && traced.path.starts_with("/spool/survivors/") {
-            if let Some(spool) = remover.lock().unwrap().take() {
-                spool.remove(victim).unwrap();
-            }
+        if traced.op == Op::Sync
+            && traced.path.starts_with("/spool/survivors/")
+            && let Some(spool) = remover.lock().unwrap().take()
+        {
+            spool.remove(victim).unwrap();
         }
     });
     while spool.maintain(1 << 20).unwrap().more {}
@@ -197,7 +198,9 @@ fn what_was_left_in_a_damaged_segment_is_kept_out_when_its_copies_are_gone() {
         let later: Vec<MessageId> = (0..40).map(|n| accept(&spool, n)).collect();
         spool.remove_all(&later).unwrap();
         gone.extend(later);
-        (0..20).for_each(|n| drop(accept(&spool, n)));
+        for n in 0..20 {
+            accept(&spool, n);
+        }
         spool.close().unwrap();
         // Later, nothing is moved that need not be.
         spool = reopened(0.0);
