@@ -146,8 +146,9 @@ pub(crate) struct Books {
     loading: bool,
 }
 
-/// What a message takes in a record of many removals.
-const REMOVAL_BYTES: u64 = 16;
+/// What a removal takes in a record of its own, as reclaim writes it again. In a record of many it takes less: a segment of
+/// such counts as fuller than it is, and is not copied for nothing.
+const REMOVAL_BYTES: u64 = 56;
 
 /// A length in one byte, at most 6 % above what it is: a mantissa of 16 steps, and 15 powers of two, of 16 bytes.
 fn weight(bytes: u64) -> u8 {

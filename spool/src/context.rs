@@ -204,6 +204,11 @@ impl ContextFilter {
         key.starts_with('#') || !(listed() || begins())
     }
 
+    /// Whether it leaves nothing out.
+    pub fn keeps_all(&self) -> bool {
+        self.keys.is_empty() && self.beginnings.is_empty()
+    }
+
     /// The pairs of `context` that are kept, in their order and at its version: what is to be written of it.
     pub fn apply(&self, context: &Context) -> Context {
         let mut kept = context.clone();

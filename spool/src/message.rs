@@ -213,12 +213,12 @@ impl Message {
 
     /// The queue it is in, or will be put in.
     pub fn queue(&self) -> QueueKey {
-        self.state().standing.queue.clone()
+        QueueKey::clone(&self.state().standing.queue)
     }
 
     /// Says which queue it belongs to. Of a stored message: from the next [`update`](crate::Spool::update) on.
     pub fn set_queue(&self, queue: QueueKey) {
-        self.change_standing(|standing| standing.queue = queue);
+        self.change_standing(|standing| standing.queue = Arc::new(queue));
     }
 
     /// Its priority: of messages that are due at the same second the higher goes first.
@@ -559,7 +559,7 @@ impl Message {
             id: self.id(),
             envelope,
             contexts: contexts.unwrap_or_default(),
-            queue: standing.queue,
+            queue: Arc::unwrap_or_clone(standing.queue),
             attempts: standing.attempts,
             next_attempt: standing.next_attempt,
             body,

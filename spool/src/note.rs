@@ -41,7 +41,7 @@ pub(crate) struct Stands {
 impl From<crate::record::Standing> for Stands {
     fn from(standing: crate::record::Standing) -> Stands {
         let crate::record::Standing { next_attempt, attempts, priority, held, queue, reply: _ } = standing;
-        Stands { next_attempt, attempts, priority, held, queue: Arc::new(queue) }
+        Stands { next_attempt, attempts, priority, held, queue }
     }
 }
 

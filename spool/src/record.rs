@@ -4,6 +4,8 @@
 //! bytes are the ones that were written is the log's promise, and nothing here is checked against flipped bits. All
 //! lengths are compared with what is there all the same: the bytes may be anybody's.
 
+use std::sync::Arc;
+
 use jlog::Kind;
 
 use crate::context::Context;
@@ -79,7 +81,8 @@ pub(crate) struct Standing {
     pub(crate) priority: u8,
     /// It is kept out of the schedule.
     pub(crate) held: bool,
-    pub(crate) queue: QueueKey,
+    /// Shared: handles, books and residents name the same.
+    pub(crate) queue: Arc<QueueKey>,
     /// The last reply to an attempt, as it came.
     pub(crate) reply: Vec<u8>,
 }
@@ -106,7 +109,7 @@ impl Standing {
         let word = taken.u32()?;
         let (priority, held) = (u8::try_from(word & !HELD).ok()?, word & HELD != 0);
         let mut text = || taken.text().map(str::to_owned);
-        let queue = QueueKey { domain: text()?, binding: text()?, group: text()? };
+        let queue = Arc::new(QueueKey { domain: text()?, binding: text()?, group: text()? });
         let reply = taken.sized()?.to_vec();
         Some(Standing { next_attempt, attempts, priority, held, queue, reply })
     }
@@ -121,9 +124,9 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_behind_length(out, |out| self.envelope.encode(out));
-        for context in &self.contexts {
+    pub(crate) fn encode(envelope: &Envelope, contexts: [&Context; 2], out: &mut Vec<u8>) {
+        put_behind_length(out, |out| envelope.encode(out));
+        for context in contexts {
             put_behind_length(out, |out| context.serialize(out));
         }
     }

@@ -1,6 +1,7 @@
 //! Which messages stay in memory: those used last, within the limits of messages, bytes, and messages a queue.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -13,7 +14,7 @@ use crate::message::Message;
 pub(crate) struct Residents {
     used: LruCache<MessageId, Resident>,
     bytes: u64,
-    per_queue: HashMap<QueueKey, usize>,
+    per_queue: HashMap<Arc<QueueKey>, usize>,
     limits: Limits,
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Limits {
 struct Resident {
     message: Message,
     bytes: u64,
-    queue: QueueKey,
+    queue: Arc<QueueKey>,
 }
 
 impl Residents {
@@ -50,13 +51,13 @@ impl Residents {
     }
 
     /// Keeps a message, which was used just now, and returns those that have to go instead: perhaps this one.
-    pub(crate) fn keep(&mut self, message: &Message, bytes: u64, queue: QueueKey) -> Vec<Message> {
+    pub(crate) fn keep(&mut self, message: &Message, bytes: u64, queue: Arc<QueueKey>) -> Vec<Message> {
         self.forget(message.id());
         let in_queue = self.per_queue.get(&queue).copied().unwrap_or(0);
         if self.limits.per_queue.is_some_and(|most| in_queue >= most) {
             return vec![message.clone()];
         }
-        *self.per_queue.entry(queue.clone()).or_default() += 1;
+        *self.per_queue.entry(Arc::clone(&queue)).or_default() += 1;
         self.bytes += bytes;
         self.used.put(message.id(), Resident { message: message.clone(), bytes, queue });
         let mut gone = Vec::new();
@@ -86,8 +87,8 @@ impl Residents {
 mod tests {
     use super::*;
 
-    fn queue(domain: &str) -> QueueKey {
-        QueueKey { domain: domain.to_owned(), ..QueueKey::default() }
+    fn queue(domain: &str) -> Arc<QueueKey> {
+        Arc::new(QueueKey { domain: domain.to_owned(), ..QueueKey::default() })
     }
 
     fn message(n: u64) -> Message {

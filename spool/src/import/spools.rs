@@ -231,7 +231,9 @@ impl Copier<'_> {
         }
         theirs.refetch()?;
         let State { envelope, contexts, mut standing, .. } = theirs.state().clone();
-        standing.queue = options.queue.clone().unwrap_or(standing.queue);
+        if let Some(queue) = &options.queue {
+            standing.queue = Arc::new(queue.clone());
+        }
         let dirty = Dirty { meta: true, standing: true, next: true };
         let state = State { envelope, contexts, standing, body, resources, dirty, stored: false };
         Ok(Message::from_state(self.new_id(id)?, state))

@@ -10,6 +10,7 @@ use jlog::{Entry, Place, Timestamp};
 use super::Store;
 use crate::body::{Body, PIECE};
 use crate::books::{self, Books, Coming, NOWHERE, Piece, ResourceSpot, Spot, UNWRITTEN};
+use crate::context::ContextFilter;
 use crate::error::{Resource, Result, SpoolError};
 use crate::hooks::{MetaEdit, ask};
 use crate::id::MessageId;
@@ -307,11 +308,14 @@ impl Store {
         };
         let mut edit = MetaEdit { id, envelope: &mut state.envelope, contexts };
         ask("before_update", &self.options.hooks, |hook| hook.before_update(&mut edit))?;
-        let filters = &self.options.context_filter;
-        let kept = [filters[0].apply(&contexts[0]), filters[1].apply(&contexts[1])];
-        let meta = Meta { envelope: state.envelope.clone(), contexts: kept };
         let mut out = Vec::new();
-        meta.encode(&mut out);
+        let filters = &self.options.context_filter;
+        if filters.iter().all(ContextFilter::keeps_all) {
+            Meta::encode(&state.envelope, [&contexts[0], &contexts[1]], &mut out);
+        } else {
+            let kept = [filters[0].apply(&contexts[0]), filters[1].apply(&contexts[1])];
+            Meta::encode(&state.envelope, [&kept[0], &kept[1]], &mut out);
+        }
         let (size, limit) = (out.len() as u64, self.options.max_metadata_size);
         if size > limit {
             return Err(SpoolError::TooLarge { what: "the metadata of a message", size, limit });

@@ -209,7 +209,9 @@ impl CheckedWriter {
 
     /// Makes the space of the next segment ready.
     pub(crate) fn make_ahead(&self) -> Result<bool> {
-        let Some(checked) = self.log.checked().filter(|_| self.room && !self.shared) else { return Ok(false) };
+        let Some(checked) = self.log.checked().filter(|_| self.room && !self.shared) else {
+            return Ok(false);
+        };
         let room = u64::from(self.log.current_settings()?.segment_size);
         checked.ahead.make(&**self.log.disk(), self.log.dir(), room, data_mode(&self.log)?)
     }
