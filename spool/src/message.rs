@@ -436,12 +436,24 @@ impl Message {
 
     /// Drops the body from memory. False, and nothing is dropped, if the disk does not have it.
     pub fn release_body(&self) -> bool {
+        let released = self.release(false);
+        if released && let Ok(store) = self.store() {
+            store.forget_resident(self.id());
+        }
+        released
+    }
+
+    /// Drops the body from memory, and the contexts where they are on the disk as they are.
+    pub(crate) fn release(&self, contexts: bool) -> bool {
         let mut state = self.state();
         if !state.stored {
             return false;
         }
         if let Body::Memory(bytes) = &state.body {
             state.body = Body::OnDisk { size: bytes.len() as u64 };
+        }
+        if contexts && !state.dirty.meta {
+            state.contexts = None;
         }
         true
     }

@@ -27,7 +27,14 @@ pub(super) struct Draft {
     records: Vec<(u8, Range<usize>)>,
 }
 
+/// What metadata are taken to have, where nothing is known of them yet.
+const METADATA_GUESS: u64 = 1024;
+
 impl Draft {
+    fn with_room(bytes: usize) -> Draft {
+        Draft { bytes: Vec::with_capacity(bytes), records: Vec::new() }
+    }
+
     pub(super) fn put(&mut self, kind: u8, encode: impl FnOnce(&mut Vec<u8>)) -> usize {
         let from = self.bytes.len();
         encode(&mut self.bytes);
@@ -75,7 +82,7 @@ impl Store {
             return Err(SpoolError::Exists(twice[0].id()));
         }
         let mut states: Vec<MutexGuard<'_, State>> = batch.iter().map(|message| message.state()).collect();
-        let _reserved = self.require_room(&batch, &states, held)?;
+        let mut reserved = self.require_room(&batch, &states, held)?;
         for state in &mut states {
             // At once, where nothing else was said.
             if state.standing.next_attempt == 0 {
@@ -90,7 +97,8 @@ impl Store {
             batch.iter().for_each(|message| self.touch(message));
             return Ok(());
         }
-        let mut draft = Draft::default();
+        let room: u64 = states.iter().map(|state| state.body.size().min(PIECE as u64) + METADATA_GUESS).sum();
+        let mut draft = Draft::with_room(usize::try_from(room).unwrap_or(0));
         let mut bodies = SharedBodies::of(&states, self.options.large_message_threshold);
         let mut drafted = Vec::with_capacity(batch.len());
         for (message, state) in batch.iter().zip(&mut states) {
@@ -102,8 +110,9 @@ impl Store {
         let writer = self.writer(LogNo::Arrivals)?;
         let places = writer.append_entries(&draft.entries(now), self.acknowledged(durability))?;
 
-        let mut removed = Vec::new();
+        let (mut removed, mut leaving) = (Vec::new(), Vec::new());
         let mut books = self.books();
+        reserved.release(&mut books);
         for (number, pieces) in &bodies.drafted {
             self.book_pieces(&mut books, *number, pieces, &places)?;
         }
@@ -125,6 +134,11 @@ impl Store {
                 let span = u32::try_from(span).unwrap_or(u32::MAX);
                 books.set_resource(slot, ResourceSpot { name: name.clone(), spot, span, gone: false });
             }
+            // Whoever is handed it from now on gets this handle, and nobody removes it before it is among the residents.
+            self.adopt(message);
+            if !held {
+                leaving.extend(self.reside(message, state));
+            }
         }
         drop(books);
         if !removed.is_empty() {
@@ -133,7 +147,7 @@ impl Store {
             self.write_removal(&remove)?;
         }
         drop(flight);
-        for ((message, state), drafted) in batch.iter().zip(&mut states).zip(drafted) {
+        for (state, drafted) in states.iter_mut().zip(drafted) {
             state.resources.clear();
             state.dirty = Dirty::default();
             state.stored = true;
@@ -143,13 +157,10 @@ impl Store {
                 let pieces = self.body_handle(number, bytes.len() as u64);
                 state.body = Body::Pieces(pieces);
             }
-            self.adopt(message);
         }
         drop(states);
         self.counts.accepted.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        if !held {
-            batch.into_iter().for_each(|message| self.touch(message));
-        }
+        leaving.iter().for_each(|message| self.let_go(message));
         Ok(())
     }
 
@@ -204,8 +215,7 @@ impl Store {
         });
         drop(books);
         taken?;
-        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        reserve.require(&*self.disk, bytes, self.options.min_free)?;
+        self.require_space(bytes)?;
         Ok(reserved)
     }
 
@@ -393,10 +403,18 @@ struct Reserved<'a> {
     ids: Vec<u64>,
 }
 
+impl Reserved<'_> {
+    fn release(&mut self, books: &mut Books) {
+        self.ids.drain(..).for_each(|id| books.release_reserved(id));
+    }
+}
+
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        let mut books = self.store.books();
-        self.ids.iter().for_each(|id| books.release_reserved(*id));
+        if !self.ids.is_empty() {
+            let mut books = self.store.books();
+            self.release(&mut books);
+        }
     }
 }
 

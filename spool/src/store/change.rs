@@ -176,7 +176,7 @@ impl Store {
         match writer.append_entries(&entries, jlog::Durability::Process) {
             // Somebody else may have given the room up just now.
             Err(error) if error.kind() == ErrorKind::NoSpace => {
-                self.reserve.lock().unwrap_or_else(PoisonError::into_inner).release(&*self.disk);
+                self.release_reserve();
                 Ok(writer.append_entries(&entries, jlog::Durability::Process)?)
             }
             other => Ok(other?),

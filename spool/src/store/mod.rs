@@ -14,7 +14,7 @@ mod read;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use jlog::io::Disk;
@@ -27,7 +27,7 @@ use crate::flight::Flights;
 use crate::id::{IdGenerator, MessageId};
 use crate::keep::Bell;
 use crate::load::Loading;
-use crate::message::{Dirty, Inner, Message};
+use crate::message::{Dirty, Inner, Message, State};
 use crate::options::{Durability, SpoolOptions};
 use crate::reclaim::Moving;
 use crate::record::LogNo;
@@ -67,6 +67,8 @@ pub(crate) struct Store {
     /// Removals that may not be on the disk.
     pub(crate) undurable: AtomicU32,
     reserve: Mutex<Reserve>,
+    /// What the reserve says of itself, for those who only look.
+    reserve_released: AtomicBool,
     /// Those who have written what the books do not know of yet.
     pub(crate) flights: Flights,
     /// The segment that reclaim is at.
@@ -133,6 +135,7 @@ impl Store {
             window: AtomicU32::new(0),
             undurable: AtomicU32::new(0),
             reserve: Mutex::new(reserve),
+            reserve_released: AtomicBool::new(false),
             flights: Flights::default(),
             moving: Mutex::default(),
             importing: Mutex::default(),
@@ -181,12 +184,14 @@ impl Store {
 
     /// Whether the room for removals was given up.
     pub(crate) fn is_reserve_released(&self) -> bool {
-        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).is_released()
+        self.reserve_released.load(Ordering::Acquire)
     }
 
     /// Keeps room for a full disk. Where there is none now, nothing is accepted before there is.
     pub(crate) fn fill_reserve(&self) {
-        let _ = self.reserve.lock().unwrap_or_else(PoisonError::into_inner).fill(&*self.disk);
+        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = reserve.fill(&*self.disk);
+        self.reserve_released.store(reserve.is_released(), Ordering::Release);
     }
 
     pub(crate) fn log(&self, log: LogNo) -> &Log {
@@ -255,21 +260,25 @@ impl Store {
 
     /// The message was used: it stays in memory, and others go for it. What they have that the disk has not is written.
     pub(crate) fn touch(&self, message: &Message) {
-        if message.goes_with_its_handles() || self.books().find(message.id().to_u64()).is_none() {
-            return;
-        }
-        let (bytes, queue) = {
+        let leaving = {
             let state = message.state();
-            let Body::Memory(bytes) = &state.body else { return };
-            (bytes.len() as u64, state.standing.queue.clone())
+            let books = self.books();
+            match books.find(message.id().to_u64()) {
+                Some(_) => self.reside(message, &state),
+                None => Vec::new(),
+            }
         };
-        let gone = self.residents().keep(message, bytes, queue);
-        for message in gone {
-            self.let_go(&message);
-        }
-        if self.books().find(message.id().to_u64()).is_none() {
-            // It was removed meanwhile.
-            self.forget_resident(message.id());
+        leaving.iter().for_each(|message| self.let_go(message));
+    }
+
+    /// Notes a message among those that stay in memory, with the books in hand, so that nobody removes it meanwhile.
+    /// Returns those that have to [go](Store::let_go): perhaps this one.
+    pub(crate) fn reside(&self, message: &Message, state: &State) -> Vec<Message> {
+        match &state.body {
+            Body::Memory(bytes) if !message.goes_with_its_handles() => {
+                self.residents().keep(message, bytes.len() as u64, Arc::clone(&state.standing.queue))
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -286,23 +295,39 @@ impl Store {
     }
 
     /// Releases what the disk has of a message. A message that is in memory alone, or cannot be written, keeps all it has.
-    fn let_go(&self, message: &Message) {
-        let unwritten = self.is_unwritten(message.id());
-        let unsaved = {
+    pub(crate) fn let_go(&self, message: &Message) {
+        let saved = {
             let state = message.state();
-            state.dirty != Dirty::default() || !state.resources.is_empty()
+            state.stored && state.dirty == Dirty::default() && state.resources.is_empty()
         };
-        let now = Timestamp::new(self.latest.load(Ordering::Relaxed), 0);
-        let how = Change { force: unwritten, wait: false, ..Change::default() };
-        if (unsaved || unwritten) && self.update(message, now, how).is_err() {
-            return;
+        if !saved {
+            let now = Timestamp::new(self.latest.load(Ordering::Relaxed), 0);
+            let how = Change { force: self.is_unwritten(message.id()), wait: false, ..Change::default() };
+            if self.update(message, now, how).is_err() {
+                return;
+            }
         }
-        if message.release_body() {
+        if message.release(!self.options.keep_contexts) {
             self.counts.released.fetch_add(1, Ordering::Relaxed);
         }
-        if !self.options.keep_contexts {
-            message.release_contexts();
+    }
+
+    /// Refuses what there is no space for. The file system is asked rarely, and nobody waits for others to ask.
+    pub(crate) fn require_space(&self, bytes: u64) -> Result<()> {
+        if self.options.min_free == 0 && !self.is_reserve_released() {
+            return Ok(());
         }
+        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = reserve.require(&*self.disk, bytes, self.options.min_free);
+        self.reserve_released.store(reserve.is_released(), Ordering::Release);
+        outcome
+    }
+
+    /// Gives up the room that is kept for removals and updates.
+    pub(crate) fn release_reserve(&self) {
+        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        reserve.release(&*self.disk);
+        self.reserve_released.store(reserve.is_released(), Ordering::Release);
     }
 }
 
