@@ -63,6 +63,7 @@ fn what_was_removed_from_a_half_moved_segment_stays_gone() {
         (0..200).find(|_| spool.maintain(64 << 10).is_ok() && lies_in(first[389], "survivors/00000000"));
     assert!(rounds.is_some(), "{:?}", spool.stats());
     spool.remove_all(&second[..120]).unwrap();
+    accepted(&spool, 3, 220);
     let begun = || second[120..].iter().any(|id| lies_in(*id, "survivors/00000001"));
     let rounds = (0..200).find(|_| spool.maintain(64 << 10).is_ok() && begun());
     assert!(rounds.is_some(), "{:?}", spool.stats());
