@@ -6,13 +6,15 @@ use std::process::Command;
 
 use crate::common::*;
 
-/// Copies of all golden logs, side by side, and the programs on the path.
+/// Copies of all golden logs and of the example's mailbox, side by side.
 fn stage() -> tempfile::TempDir {
     let stage = tempfile::tempdir().unwrap();
     for case in manifest() {
         let name = case["name"].as_str().unwrap();
         copy(&golden_dir().join(name), &stage.path().join(name));
     }
+    let mbox = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spool/examples/data/example.mbox");
+    fs::copy(mbox, stage.path().join("example.mbox")).unwrap();
     stage
 }
 
