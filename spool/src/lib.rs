@@ -30,11 +30,13 @@
 //!
 //! [`Spool`] is where to start; [`Message`] is what it holds; [`SpoolOptions`] says how it is kept, and [`Durability`] what an
 //! acknowledgement promises. [`MessageBuilder`] takes messages of any size as they come. [`RetryPolicy`] says when a
-//! message is tried again, [`SpoolHooks`] who may have a say. [`mailbox`] reads and writes mbox, Maildir and `.eml`.
+//! message is tried again, [`SpoolHooks`] who may have a say. [`mailbox`] reads and writes mbox, Maildir and `.eml`;
+//! [`Spool::import_spool`], [`Spool::import_mailbox`] and [`Spool::export`] take messages in and out. [`repair`] mends what is
+//! not the logs.
 //!
 //! `docs/spool.md` says what is promised and how it lies on the disk, `docs/momentum-api.md` what stands for each call of
 //! Momentum's spool, `docs/durability.md` what happens when things fail, `docs/glossary.md` the words;
-//! `examples/queue.rs` is a mail queue in one file. Feature: `mime` (the structure of a message). Linux only, as the log below.
+//! `examples/queue.rs` is a mail queue in one file, `examples/smtp_sink` the edge of a mail server. Feature: `mime` (the structure of a message). Linux only, as the log below.
 
 #![deny(missing_docs)]
 
