@@ -126,7 +126,8 @@ struct Ages {
 /// What is remembered only while a spool is read in.
 #[derive(Default)]
 struct Memory {
-    ages: HashMap<Slot, Ages>,
+    /// By the number of the message's slot.
+    ages: Vec<Ages>,
     /// Removals that may have been met before what they remove: their change number, and where the message was then.
     removed: HashMap<u64, (u64, Home)>,
     /// Changes met before their message.
@@ -389,7 +390,7 @@ impl Memory {
                     return Ok(());
                 }
                 if let Some(slot) = books.find(*id) {
-                    let known = self.ages.get(&slot).map_or(0, |ages| ages.base);
+                    let known = self.ages(slot).base;
                     if known == *change {
                         let from = books.base(slot);
                         self.report.half_moved += 1;
@@ -405,7 +406,7 @@ impl Memory {
                         return Ok(());
                     }
                     books.remove(slot);
-                    self.ages.remove(&slot);
+                    *self.ages(slot) = Ages::default();
                 }
                 let coming = Coming {
                     id: *id,
@@ -417,7 +418,7 @@ impl Memory {
                     flags: 0,
                 };
                 let slot = books.add(&coming);
-                self.ages.insert(slot, Ages { base: *change, meta: *change, standing: *change });
+                *self.ages(slot) = Ages { base: *change, meta: *change, standing: *change };
                 if let BodyPlace::Pieces(body) = place {
                     self.newest = self.newest.max(*body);
                 }
@@ -480,19 +481,27 @@ impl Memory {
                     early.retain(|(_, note)| note.change() > *change);
                 }
                 if let Some(slot) = books.find(*id)
-                    && self.ages.get(&slot).is_some_and(|ages| ages.base < *change)
+                    && self.ages(slot).base < *change
                 {
                     let found = books.base(slot);
                     if let Some(found) = books.home(found) {
                         old_copy(books, found, *of);
                     }
                     books.remove(slot);
-                    self.ages.remove(&slot);
+                    *self.ages(slot) = Ages::default();
                     self.resources.retain(|(of, _), _| of != id);
                 }
             }
         }
         Ok(())
+    }
+
+    fn ages(&mut self, slot: Slot) -> &mut Ages {
+        let at = slot.number();
+        if at >= self.ages.len() {
+            self.ages.resize(at + 1, Ages::default());
+        }
+        &mut self.ages[at]
     }
 
     fn put_by(&mut self, id: u64, home: Home, note: Note) {
@@ -507,7 +516,7 @@ impl Memory {
             return;
         };
         let meta = matches!(note.what, What::Meta { .. });
-        let ages = self.ages.entry(slot).or_default();
+        let mut ages = *self.ages(slot);
         let known = if meta { ages.meta } else { ages.standing };
         let span = u64::from(note.span);
         if known == *change {
@@ -533,6 +542,7 @@ impl Memory {
             ages.standing = *change;
             books.stand(slot, standing);
         }
+        *self.ages(slot) = ages;
     }
 }
 

@@ -721,7 +721,7 @@ impl Spool {
         let totals = books.totals;
         (stats.messages, stats.bytes) = (books.messages(), totals.bytes);
         (stats.corrupt, stats.held) = (totals.corrupt, totals.held);
-        stats.queues = books.index.queues().count() as u64;
+        stats.queues = books.index.queue_count() as u64;
         stats.index_bytes = books.index.memory() as u64;
         for segment in books.segments() {
             stats.segments += 1;

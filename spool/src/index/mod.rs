@@ -136,6 +136,11 @@ impl Index {
         self.queues.iter()
     }
 
+    /// How many queues there are.
+    pub(crate) fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// What a queue holds.
     pub(crate) fn counts(&self, queue: QueueRef) -> QueueCounts {
         self.queues.at(queue).counts

@@ -1,6 +1,6 @@
 //! The queues that messages wait in: their keys, their numbers, and what each of them holds.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Queue {
 pub(super) struct Queues {
     queues: Vec<Option<Queue>>,
     free: Vec<QueueRef>,
-    by_key: BTreeMap<Arc<QueueKey>, QueueRef>,
+    by_key: HashMap<Arc<QueueKey>, QueueRef>,
     /// Bytes of the strings in the keys of `by_key`.
     strings: usize,
 }
@@ -141,16 +141,24 @@ impl Queues {
         }
     }
 
+    /// In the order of their keys: sorted now, as it is asked for rarely.
     pub(super) fn iter(&self) -> impl Iterator<Item = (QueueRef, &QueueKey)> + '_ {
-        self.by_key.iter().map(|(key, queue)| (*queue, &**key))
+        let mut queues: Vec<(QueueRef, &QueueKey)> =
+            self.by_key.iter().map(|(key, queue)| (*queue, &**key)).collect();
+        queues.sort_unstable_by_key(|(_, key)| *key);
+        queues.into_iter()
     }
 
-    /// Bytes allocated; what the B-tree takes is estimated.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Bytes allocated.
     pub(super) fn memory(&self) -> usize {
-        let each =
-            2 * size_of::<usize>() + size_of::<QueueKey>() + size_of::<(Arc<QueueKey>, QueueRef)>() * 3 / 2;
+        let key = 2 * size_of::<usize>() + size_of::<QueueKey>();
         self.strings
-            + self.by_key.len() * each
+            + self.by_key.len() * key
+            + self.by_key.capacity() * (size_of::<(Arc<QueueKey>, QueueRef)>() + 1)
             + self.queues.capacity() * size_of::<Option<Queue>>()
             + self.free.capacity() * size_of::<QueueRef>()
     }

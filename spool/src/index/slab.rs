@@ -27,6 +27,11 @@ impl Slot {
         Slot(u32::try_from(chunk * CHUNK + place).expect("memory ends before the slots do"))
     }
 
+    /// Its number: slots that are used again have the same.
+    pub(crate) fn number(self) -> usize {
+        self.0 as usize
+    }
+
     fn chunk(self) -> usize {
         self.0 as usize / CHUNK
     }
