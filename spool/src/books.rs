@@ -100,7 +100,7 @@ impl BodyPieces {
         let mut end = 0;
         self.pieces.iter().all(|piece| {
             let follows = piece.at == end;
-            end = piece.at + u64::from(piece.len);
+            end = piece.at.saturating_add(u64::from(piece.len));
             follows
         }) && end == size
     }
@@ -235,6 +235,13 @@ impl Books {
         }
         self.by_home.insert(home, slot);
         Ok(slot)
+    }
+
+    /// Why no more messages may come, if the numbers of segments are nearly used up: some are kept for copies and removals.
+    pub(crate) fn segments_full(&self) -> Option<SpoolError> {
+        let detail = || "65,000 segments hold messages; larger segments hold more".to_owned();
+        (self.by_home.len() >= 65_000)
+            .then(|| SpoolError::Full { what: Resource::Segments, detail: detail() })
     }
 
     pub(crate) fn spot(&mut self, home: Home, offset: u64) -> Result<Spot> {
@@ -535,7 +542,7 @@ impl Books {
             let size = self.index.get(slot).size();
             let pieces = self.bodies.get(body);
             let whole = pieces.is_some_and(|pieces| {
-                let end = pieces.pieces.last().map_or(0, |last| last.at + u64::from(last.len));
+                let end = pieces.pieces.last().map_or(0, |last| last.at.saturating_add(u64::from(last.len)));
                 let told = if size == u32::MAX { end.max(u64::from(size)) } else { u64::from(size) };
                 pieces.is_whole(told)
             });

@@ -77,7 +77,8 @@ pub trait SpoolHooks: Debug + Send + Sync {
     /// After each message of an import (`log_spool_import`).
     fn on_import(&self, _event: &ImportEvent<'_>) {}
 
-    /// A record of a message was found damaged: after it was set aside.
+    /// A record of a message was found damaged: after it was set aside. It is called while the message is being read: do
+    /// not ask the spool, or a handle, for that message here.
     fn on_corrupt(&self, _id: MessageId, _error: &SpoolError) {}
 }
 

@@ -79,6 +79,7 @@ fn keep(store: &Store, stopped: &AtomicBool) {
     if stopped.load(Ordering::Acquire) || !store.is_loaded() {
         return;
     }
+    store.remove_condemned();
     make_ahead(store);
     let done = store.reclaim(BUDGET).unwrap_or_default();
     let _ = store.summarize(false);

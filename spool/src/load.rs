@@ -132,7 +132,7 @@ struct Memory {
     removed: HashMap<u64, (u64, Home)>,
     /// Changes met before their message.
     early: HashMap<u64, Vec<(Home, Note)>>,
-    resources: HashMap<(u64, String), u64>,
+    resources: HashMap<u64, HashMap<String, u64>>,
     newest: u64,
     highest: u64,
     report: Report,
@@ -140,6 +140,18 @@ struct Memory {
 
 /// Notes are entered so many at a time: in between, others may take the books.
 const AT_A_TIME: usize = 4096;
+
+/// Whoever reads the spool in and does not come to an end leaves nobody waiting.
+struct Reading<'a>(&'a Store);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut loading = self.0.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        loading.ended = Some(Err("the thread that read the spool in has panicked".to_owned()));
+        drop(loading);
+        self.0.loaded.notify_all();
+    }
+}
 
 impl Store {
     /// Waits until the spool is read in.
@@ -158,7 +170,9 @@ impl Store {
 
     /// Reads the spool in: all that was in its logs at `ends`.
     pub(crate) fn load(&self, ends: [Option<RecordId>; 2]) -> Result<()> {
+        let reading = Reading(self);
         let outcome = self.load_all(ends);
+        std::mem::forget(reading);
         let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let (ended, result) = match outcome {
             Ok(report) => {
@@ -449,8 +463,8 @@ impl Memory {
                     self.put_by(*id, home, note);
                     return Ok(());
                 };
-                let key = (*id, name.clone());
-                match self.resources.get(&key) {
+                let known = self.resources.entry(*id).or_default();
+                match known.get(name) {
                     Some(known) if known == change => {
                         let from = books.resource(*id, name).map(|resource| resource.spot);
                         if let Some(from) = from
@@ -461,9 +475,9 @@ impl Memory {
                     }
                     Some(known) if known > change => {}
                     _ => {
+                        known.insert(name.clone(), *change);
                         let name = name.clone();
                         books.set_resource(slot, ResourceSpot { name, spot, span: note.span, gone: *gone });
-                        self.resources.insert(key, *change);
                     }
                 }
             }
@@ -489,7 +503,7 @@ impl Memory {
                     }
                     books.remove(slot);
                     *self.ages(slot) = Ages::default();
-                    self.resources.retain(|(of, _), _| of != id);
+                    self.resources.remove(id);
                 }
             }
         }

@@ -352,8 +352,8 @@ impl Message {
         self.state().body.size()
     }
 
-    /// Whether its body is never whole in memory: it reached the
-    /// [threshold](crate::SpoolOptions::large_message_threshold) while it was built.
+    /// Whether its body is never whole in memory: it has reached the
+    /// [threshold](crate::SpoolOptions::large_message_threshold).
     pub fn is_large(&self) -> bool {
         matches!(self.state().body, Body::Pieces(_))
     }
@@ -547,7 +547,7 @@ impl Message {
     /// [`Invalid`](SpoolError::Invalid) for a stored one: accept a copy in its place.
     pub fn set_body(&self, body: impl Into<Arc<[u8]>>) -> Result<()> {
         let mut state = self.state();
-        if state.stored {
+        if state.stored || self.inner.store.get().is_some() {
             let what =
                 format!("message {} is stored: accept a copy with the new body in its place", self.id());
             return Err(SpoolError::Invalid(what));
@@ -682,6 +682,7 @@ impl Message {
         if remove && let Ok(store) = self.store() {
             // The spool itself keeps no handle of it any more.
             store.forget_resident(self.id());
+            store.forget_unwritten(self.id());
         }
     }
 

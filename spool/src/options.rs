@@ -138,9 +138,9 @@ impl SpoolOptions {
     }
 
     /// From so many bytes on a body is never whole in memory: it is written while it is built and read in pieces.
-    /// 131,072.
+    /// 131,072; at most 4 MiB.
     pub fn large_message_threshold(mut self, bytes: u64) -> SpoolOptions {
-        self.large_message_threshold = bytes;
+        self.large_message_threshold = bytes.min(4 << 20);
         self
     }
 

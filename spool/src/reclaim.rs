@@ -134,7 +134,10 @@ impl Store {
         let mut books = self.books();
         books.forget_removals(home);
         let stuck = books.segment(home).is_some_and(|segment| segment.live > 0);
-        books.mark(home, false, stuck);
+        if stuck {
+            books.mark(home, false, true);
+        }
+        // Else it stays half moved until it is gone: so long, what removes its old copies is needed.
     }
 
     /// Gives back every finished segment of which nothing is needed.
@@ -358,7 +361,9 @@ impl Store {
         let log = self.log(home.log);
         match log.read_at(SegmentId(home.segment), note.offset, note.span as usize, &mut payload) {
             Ok((kind, time)) => Ok(Some(Copied { note: note.clone(), kind: kind.number(), time, payload })),
-            Err(error) if error.kind() == jlog::ErrorKind::Damaged => {
+            Err(error)
+                if matches!(error.kind(), jlog::ErrorKind::Damaged | jlog::ErrorKind::NoSuchRecord) =>
+            {
                 if let What::Accept { id, .. } | What::Meta { id, .. } | What::Standing { id, .. } = note.what
                 {
                     // Whoever asks for the message meets the damage: it is set aside now already.
@@ -384,13 +389,14 @@ impl Store {
             });
             wanted.map(|segment| segment.home).collect()
         };
+        let mut written = 0;
         for home in &wanted {
-            self.summarize_one(*home, active[home.log as usize])?;
+            written += u64::from(self.summarize_one(*home, active[home.log as usize])?);
         }
-        Ok(wanted.len() as u64)
+        Ok(written)
     }
 
-    fn summarize_one(&self, home: Home, active: u32) -> Result<()> {
+    fn summarize_one(&self, home: Home, active: u32) -> Result<bool> {
         let segment = SegmentId(home.segment);
         let mut end = RecordId { segment: SegmentId(active), marker: Marker(u32::MAX) };
         if home.segment >= active {
@@ -400,8 +406,11 @@ impl Store {
         let mut report = Report::default();
         let mut summary = self.scan(home.log, segment, Marker(0), end, &mut report)?;
         if !report.findings.is_empty() {
-            // Damage is to be found again, and told of, when the spool is opened next.
-            return Ok(());
+            // Damage is to be found again, and told of, when the spool is opened next. Until then it is not looked for.
+            if let Some(known) = self.books().segment_mut(home) {
+                known.summarized = true;
+            }
+            return Ok(false);
         }
         summary.whole = home.segment < active;
         let identity = self.log(home.log).identity().unwrap_or(jlog::LogIdentity([0; 16]));
@@ -409,7 +418,7 @@ impl Store {
         if let Some(known) = self.books().segment_mut(home) {
             known.summarized = summary.whole;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -52,15 +52,17 @@ impl Residents {
 
     /// Keeps a message, which was used just now, and returns those that have to go instead: perhaps this one.
     pub(crate) fn keep(&mut self, message: &Message, bytes: u64, queue: Arc<QueueKey>) -> Vec<Message> {
-        self.forget(message.id());
+        // Perhaps another handle, of a message that had the same id: not to be dropped here, with a lock in hand.
+        let mut gone: Vec<Message> = self.forget(message.id()).into_iter().collect();
+        gone.retain(|before| !Arc::ptr_eq(&before.inner, &message.inner));
         let in_queue = self.per_queue.get(&queue).copied().unwrap_or(0);
         if self.limits.per_queue.is_some_and(|most| in_queue >= most) {
-            return vec![message.clone()];
+            gone.push(message.clone());
+            return gone;
         }
         *self.per_queue.entry(Arc::clone(&queue)).or_default() += 1;
         self.bytes += bytes;
         self.used.put(message.id(), Resident { message: message.clone(), bytes, queue });
-        let mut gone = Vec::new();
         while self.used.len() > self.limits.messages || self.bytes > self.limits.bytes {
             let Some((id, _)) = self.used.peek_lru() else { break };
             let id = *id;
@@ -102,9 +104,10 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let mut kept = Residents::new(Limits { messages: 2, bytes: 100, per_queue: None });
-        assert_eq!(ids(&kept.keep(&message(1), 10, queue("a"))), []);
+        let first = message(1);
+        assert_eq!(ids(&kept.keep(&first, 10, queue("a"))), []);
         assert_eq!(ids(&kept.keep(&message(2), 10, queue("a"))), []);
-        assert_eq!(ids(&kept.keep(&message(1), 10, queue("a"))), []);
+        assert_eq!(ids(&kept.keep(&first, 10, queue("a"))), []);
         assert_eq!(ids(&kept.keep(&message(3), 10, queue("a"))), [2]);
         assert_eq!(ids(&kept.keep(&message(4), 95, queue("a"))), [1, 3]);
         assert_eq!((kept.len(), kept.bytes()), (1, 95));

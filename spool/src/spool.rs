@@ -692,6 +692,7 @@ impl Spool {
     /// # Errors
     /// Those of reading and writing.
     pub fn maintain(&self, budget: u64) -> Result<Maintained> {
+        self.store.remove_condemned();
         let mut done = self.store.reclaim(budget)?;
         done.summaries = self.store.summarize(false)?;
         Ok(done)

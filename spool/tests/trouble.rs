@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jlog::io::{Disk, Open, OsDisk, PathInfo, RawFile, RawMap, RawWatch};
 use spool::{
-    Durability, Finding, ListedState, Message, MessageId, MetaEdit, QueueKey, RetryPolicy, Scope, Spool,
-    SpoolError, SpoolHooks, SpoolOptions, Timestamp,
+    Durability, Finding, ListedState, Message, MessageId, MetaEdit, OnCorrupt, QueueKey, RetryPolicy, Scope,
+    Spool, SpoolError, SpoolHooks, SpoolOptions, Timestamp,
 };
 
 fn now(seconds: u32) -> Timestamp {
@@ -418,4 +418,43 @@ fn of_two_messages_of_one_id_accepted_at_once_one_is_told_so() {
         spool.remove(id).unwrap();
     }
     assert_eq!(spool.stats().live_bytes, 0);
+}
+
+#[test]
+fn a_queue_whose_messages_are_in_memory_alone_does_not_grow_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let deferred = Durability::Deferred { after_attempts: 3 };
+    let spool = options()
+        .max_resident_per_queue(Some(5))
+        .durability(deferred)
+        .open(dir.path().join("spool"))
+        .unwrap();
+    for _ in 0..50 {
+        accepted(&spool, 10, 0);
+    }
+    assert_eq!(spool.entries().unwrap().filter(|listed| listed.unwritten).count(), 5);
+}
+
+#[test]
+fn a_damaged_message_that_is_to_be_removed_is_and_whoever_asks_for_it_is_told() {
+    use std::os::unix::fs::FileExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool");
+    let open = || options().max_resident_messages(0).on_corrupt(OnCorrupt::Remove).open(&path).unwrap();
+    let spool = open();
+    let bad = spool.new_id(now(0));
+    spool.accept(&Message::from_bytes(bad, vec![b'Z'; 3000]), now(0)).unwrap();
+    let good = accepted(&spool, 10, 0).id();
+    let segment = path.join("arrivals/00000000");
+    let bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(100).position(|window| window == [b'Z'; 100]).unwrap() + 50;
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    let told = spool.get(bad);
+    assert!(matches!(told, Err(SpoolError::Corrupt { quarantined: Some(_), .. })), "{told:?}");
+    assert!(matches!(spool.get(bad), Err(SpoolError::NotFound(_))));
+    assert_eq!(spool.get(good).unwrap().size(), 10);
+    drop(spool);
+    assert_eq!(open().len().unwrap(), 1);
 }

@@ -14,11 +14,13 @@ use crate::context::ContextFilter;
 use crate::error::{Resource, Result, SpoolError};
 use crate::hooks::{MetaEdit, ask};
 use crate::id::MessageId;
-use crate::index::Slot;
+use crate::index::{QueueKey, Slot};
 use crate::message::{Dirty, Held, Message, State};
 use crate::note::Stands;
 use crate::options::Durability;
-use crate::record::{Accept, BodyPlace, Chunk, Home, LogNo, Meta, Remove, ResourceRecord, kind, log_kind};
+use crate::record::{
+    Accept, BodyPlace, Chunk, Home, LogNo, Meta, Remove, ResourceRecord, Standing, kind, log_kind,
+};
 
 /// The records of one commit on their way.
 #[derive(Default)]
@@ -92,7 +94,7 @@ impl Store {
 
         if matches!(durability, Durability::Deferred { .. }) {
             self.hold(&batch, &mut states)?;
-            drop(states);
+            drop((states, reserved));
             // Where memory is short, some of those that were used longest ago are written.
             batch.iter().for_each(|message| self.touch(message));
             return Ok(());
@@ -184,6 +186,7 @@ impl Store {
                 let what = format!("the body of message {} lies in another spool", message.id());
                 return Err(SpoolError::Invalid(what));
             }
+            require_standing(&state.standing)?;
             bytes += size;
         }
         let mut reserved = Reserved { store: self, ids: Vec::with_capacity(batch.len()) };
@@ -198,6 +201,7 @@ impl Store {
         let more = batch.len() as u64;
         let full = over(Resource::Messages, messages, more, self.options.max_messages, "messages")
             .or_else(|| over(Resource::Bytes, total, bytes, self.options.max_bytes, "bytes"));
+        let full = full.or_else(|| books.segments_full());
         let taken = full.map_or(Ok(()), Err).and_then(|()| {
             batch.iter().zip(states).try_for_each(|(message, state)| {
                 let id = message.id().to_u64();
@@ -226,11 +230,10 @@ impl Store {
                 let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
                 unwritten.insert(message.id(), (*message).clone());
             }
+            self.adopt(message);
             let mut books = self.books();
             let slot = self.book_message(&mut books, message.id(), state, NOWHERE, 0, BodyPlace::Inline);
             books.set_flag(slot, UNWRITTEN, true);
-            drop(books);
-            self.adopt(message);
         }
         Ok(())
     }
@@ -416,6 +419,16 @@ impl Drop for Reserved<'_> {
             self.release(&mut books);
         }
     }
+}
+
+/// What a standing record may take is bounded: a queue's key is no place for a text.
+pub(super) fn require_standing(standing: &Standing) -> Result<()> {
+    let QueueKey { domain, binding, group } = &*standing.queue;
+    let (size, limit) = ((domain.len() + binding.len() + group.len()) as u64, 2048);
+    if size > limit {
+        return Err(SpoolError::TooLarge { what: "the key of a queue", size, limit });
+    }
+    Ok(())
 }
 
 /// A message's own record in a draft, and its resources'.

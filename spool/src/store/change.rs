@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use jlog::{ErrorKind, Place, Timestamp};
 
 use super::Store;
-use super::accept::Draft;
+use super::accept::{Draft, require_standing};
 use crate::books::{Books, ResourceSpot, UNWRITTEN};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
@@ -63,6 +63,7 @@ impl Store {
         if !how.force && dirty == Dirty::default() && state.resources.is_empty() {
             return Ok(Written::None);
         }
+        require_standing(&state.standing)?;
         let full = how.force || dirty.meta;
         if full && state.contexts.is_none() {
             state.contexts = Some(self.read_contexts(id)?);
@@ -121,10 +122,9 @@ impl Store {
     /// unless it is to be `schedule`d.
     fn restand(&self, books: &mut Books, slot: Slot, state: &State, schedule: bool) {
         let (was, at) = (books.index.get(slot).state(), books.index.get(slot).next_attempt());
-        let moved = schedule || state.dirty.next;
         let stands = Stands::from(state.standing.clone());
         // Somebody may have moved its turn in memory alone.
-        let at = if moved { stands.next_attempt } else { at };
+        let at = if state.dirty.next { stands.next_attempt } else { at };
         books.stand(slot, &Stands { next_attempt: at, ..stands });
         match was {
             _ if schedule => books.schedule(slot, at),

@@ -62,6 +62,8 @@ pub(crate) struct Store {
     /// The arrivals' segment whose successor's space was asked for, and one more.
     pub(crate) ahead: AtomicU32,
     pub(crate) made_ahead: AtomicU32,
+    /// Damaged messages that are to be removed.
+    condemned: Mutex<Vec<MessageId>>,
     /// The hour that the active segment of the arrivals is of.
     window: AtomicU32,
     /// Removals that may not be on the disk.
@@ -132,6 +134,7 @@ impl Store {
             unwritten: Mutex::default(),
             ahead: AtomicU32::new(0),
             made_ahead: AtomicU32::new(0),
+            condemned: Mutex::default(),
             window: AtomicU32::new(0),
             undurable: AtomicU32::new(0),
             reserve: Mutex::new(reserve),
@@ -276,7 +279,13 @@ impl Store {
     pub(crate) fn reside(&self, message: &Message, state: &State) -> Vec<Message> {
         match &state.body {
             Body::Memory(bytes) if !message.goes_with_its_handles() => {
-                self.residents().keep(message, bytes.len() as u64, Arc::clone(&state.standing.queue))
+                let mut residents = self.residents();
+                let mut gone = residents.keep(message, bytes.len() as u64, Arc::clone(&state.standing.queue));
+                if message.goes_with_its_handles() {
+                    // Somebody has said so just now.
+                    gone.extend(residents.forget(message.id()));
+                }
+                gone
             }
             _ => Vec::new(),
         }

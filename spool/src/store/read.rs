@@ -1,7 +1,7 @@
 //! Reading: what the disk has of a message, wherever reclaim has moved it meanwhile.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use jlog::{ErrorKind, SegmentId};
 
@@ -91,13 +91,22 @@ impl Store {
         }
         let error = SpoolError::Corrupt { id, quarantined, detail };
         if policy == OnCorrupt::Remove && !self.is_read_only() {
-            // Where it cannot be removed it stays, marked.
-            let _ = self.remove(&[id]);
+            // Not now: whoever reads it may have its turn.
+            self.condemned.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+            self.keeper.ring();
         }
         for hook in &self.options.hooks {
             hook.on_corrupt(id, &error);
         }
         error
+    }
+
+    /// Removes the damaged messages that are to be removed. Those that cannot be stay, marked.
+    pub(crate) fn remove_condemned(&self) {
+        let condemned = std::mem::take(&mut *self.condemned.lock().unwrap_or_else(PoisonError::into_inner));
+        if !condemned.is_empty() {
+            let _ = self.remove(&condemned);
+        }
     }
 
     /// The message of this id, the same for all who ask.
@@ -111,6 +120,7 @@ impl Store {
         let (message, new) = match self.get_new(id) {
             Ok(had) => had,
             Err(error) => {
+                self.remove_condemned();
                 let outcome = LoadOutcome::Failed(id, &error);
                 // What failed is what is told, whatever a hook says of it.
                 let _ = ask("after_load", &self.options.hooks, |hook| hook.after_load(&outcome));
@@ -219,9 +229,9 @@ impl Store {
             let books = self.books();
             let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
             let body = books.body_of(id.to_u64());
-            let size = body
-                .and_then(|body| books.bodies.get(&body))
-                .map(|body| body.pieces.last().map_or(0, |piece| piece.at + u64::from(piece.len)));
+            let size = body.and_then(|body| books.bodies.get(&body)).map(|body| {
+                body.pieces.last().map_or(0, |piece| piece.at.saturating_add(u64::from(piece.len)))
+            });
             (u64::from(books.index.get(slot).size()), body.zip(size))
         };
         Ok(match found {

@@ -78,6 +78,10 @@ impl Ahead {
         if *self.ready() || disk.info(&spare(dir), false).is_ok() {
             return Ok(false);
         }
+        // It must not be what fills the disk.
+        if disk.free_space(dir).is_ok_and(|free| free < room.saturating_mul(2)) {
+            return Ok(false);
+        }
         let path = dir.join(AHEAD_NEW);
         remove(disk, &path)?;
         let file = File::open(disk, &path, Open::Create(mode))?;
@@ -92,6 +96,16 @@ impl Ahead {
             .map_err(|e| Error::io("give the space of the next segment its name", &target, e))?;
         *self.ready() = true;
         Ok(true)
+    }
+
+    /// Removes what another process has left ready, or on its way. What stays does no harm but for its space.
+    pub(crate) fn clear(disk: &dyn Disk, dir: &Path) {
+        for name in [AHEAD, AHEAD_NEW] {
+            let path = dir.join(name);
+            if disk.info(&path, false).is_ok() {
+                let _ = disk.remove(&path);
+            }
+        }
     }
 
     /// Makes the space the new segment, if it is ready. It never was another one: its name needs no sync.

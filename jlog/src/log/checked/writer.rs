@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
 use super::group::Group;
+use super::make::Ahead;
 use super::recover::{Walked, take_over, walk_through};
 use super::retention::{Room, require_room};
 use super::settings::Settings;
@@ -120,6 +121,9 @@ impl CheckedWriter {
         let control = ControlFile::open(&**log.disk(), log.dir(), settings.log, data_mode(&log)?)?;
         let shared = !options.exclusive.unwrap_or(true);
         let lock = if shared { control.file.lock()? } else { own(&control)? };
+        if !shared {
+            Ahead::clear(&**log.disk(), log.dir());
+        }
         let mut recovery = Recovery::default();
         let room = durability.is_synced();
         let (active, now) = join(&log, &control, shared, durability, room, &mut recovery)?;
