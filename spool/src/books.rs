@@ -38,6 +38,11 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
+    /// The spot at a byte of a segment. Segments have at most 4 GiB.
+    pub(crate) fn at(segment: SegmentSlot, offset: u64) -> Spot {
+        Spot { segment, at: u32::try_from(offset / 8).expect("a segment has at most 4 GiB") }
+    }
+
     pub(crate) fn offset(self) -> u64 {
         u64::from(self.at) * 8
     }
@@ -245,9 +250,7 @@ impl Books {
     }
 
     pub(crate) fn spot(&mut self, home: Home, offset: u64) -> Result<Spot> {
-        let segment = self.segment_slot(home)?;
-        let at = u32::try_from(offset / 8).expect("a segment has at most 4 GiB");
-        Ok(Spot { segment, at })
+        Ok(Spot::at(self.segment_slot(home)?, offset))
     }
 
     /// Notes that the file of a segment reaches so far.

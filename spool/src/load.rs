@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 use jlog::{Gap, GapKind, Marker, RecordId, SegmentId};
 
-use crate::books::{Books, CORRUPT, Coming, Piece, ResourceSpot, Spot, home};
+use crate::books::{Books, CORRUPT, Coming, Piece, ResourceSpot, SegmentSlot, Spot, home};
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::index::Slot;
@@ -324,8 +324,9 @@ impl Store {
         let mut notes = notes.into_iter().peekable();
         while notes.peek().is_some() {
             let mut books = self.books();
+            let segment = books.segment_slot(home)?;
             for note in notes.by_ref().take(AT_A_TIME) {
-                memory.enter(&mut books, home, note)?;
+                memory.enter(&mut books, home, segment, note)?;
             }
         }
         Ok(())
@@ -391,8 +392,9 @@ impl Store {
 }
 
 impl Memory {
-    fn enter(&mut self, books: &mut Books, home: Home, note: Note) -> Result<()> {
-        let spot = books.spot(home, note.offset)?;
+    /// Enters a note of a record in `home`, whose number in the books is `segment`.
+    fn enter(&mut self, books: &mut Books, home: Home, segment: SegmentSlot, note: Note) -> Result<()> {
+        let spot = Spot::at(segment, note.offset);
         let span = u64::from(note.span);
         match &note.what {
             What::Accept { id, change, place, size, standing } => {
@@ -437,7 +439,8 @@ impl Memory {
                     self.newest = self.newest.max(*body);
                 }
                 for (home, note) in self.early.remove(id).unwrap_or_default() {
-                    self.enter(books, home, note)?;
+                    let segment = books.segment_slot(home)?;
+                    self.enter(books, home, segment, note)?;
                 }
             }
             What::Chunk { body, at, len } => {
