@@ -1,6 +1,6 @@
 //! A mail queue in one file: several recipients with one body, attempts with back-off, expiry, and what the queues hold.
 //!
-//! `cargo run -p spool --example queue [directory]`
+//! `cargo run -p spool --example queue [directory]`; without one, in a temporary directory.
 
 use spool::{EnvelopeEnd, Message, NextAttempt, QueueKey, RetryPolicy, Spool, SpoolOptions, Timestamp};
 
@@ -8,7 +8,8 @@ use spool::{EnvelopeEnd, Message, NextAttempt, QueueKey, RetryPolicy, Spool, Spo
 const START: u32 = 1_700_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args_os().nth(1).unwrap_or_else(|| "queue-example".into());
+    let temporary = tempfile::tempdir()?;
+    let path = std::env::args_os().nth(1).unwrap_or_else(|| temporary.path().join("spool").into());
     let spool = SpoolOptions::new().segment_size(1 << 20).reserve(0).open(&path)?;
     let mut now = Timestamp::new(START, 0);
 

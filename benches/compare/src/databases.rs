@@ -30,13 +30,15 @@ pub(crate) struct Fjall {
     metas: Keyspace,
     bodies: Keyspace,
     group: Group<Vec<Message<Slice>>>,
+    /// Each sender commits for itself, as its documentation's examples do.
+    alone: bool,
     /// Its own commits; what flushes and compaction sync is not seen.
     commits: AtomicU64,
     index: Index,
 }
 
 impl Fjall {
-    pub(crate) fn open(dir: &Path) -> Outcome<Fjall> {
+    pub(crate) fn open(dir: &Path, alone: bool) -> Outcome<Fjall> {
         let plain = || fjall::config::CompressionPolicy::all(CompressionType::None);
         let options = || KeyspaceCreateOptions::default().data_block_compression_policy(plain());
         let apart = KvSeparationOptions::default().compression(CompressionType::None);
@@ -47,7 +49,7 @@ impl Fjall {
         let metas = database.keyspace("meta", options)?;
         let bodies = database.keyspace("body", || options().with_kv_separation(Some(apart)))?;
         let (group, commits) = (Group::default(), AtomicU64::new(0));
-        Ok(Fjall { database, metas, bodies, group, commits, index: Index::new() })
+        Ok(Fjall { database, metas, bodies, group, alone, commits, index: Index::new() })
     }
 
     /// A durable batch. A committed batch is synced before anyone sees it; fdatasync, as the control's.
@@ -62,6 +64,12 @@ impl Fjall {
 impl Store for Fjall {
     fn accept(&self, id: u64, meta: &[u8], body: &[u8]) -> Outcome<()> {
         let message = Message { id, meta: Slice::from(meta), body: Slice::from(body) };
+        if self.alone {
+            return self.commit(|batch| {
+                batch.insert(&self.metas, id.to_be_bytes(), message.meta);
+                batch.insert(&self.bodies, id.to_be_bytes(), message.body);
+            });
+        }
         self.group.join(
             |messages| messages.push(message),
             |messages| {

@@ -63,6 +63,9 @@ pub enum Row {
     Files,
     /// The same without any fsync: to make a spool to open.
     FilesUnsynced,
+    /// fjall, each sender a batch of its own.
+    #[cfg(feature = "peers")]
+    FjallAlone,
     /// fjall, all waiting senders in one batch.
     #[cfg(feature = "peers")]
     Fjall,
@@ -79,6 +82,8 @@ impl Row {
         Row::Raw,
         Row::FilesAndNames,
         Row::Files,
+        #[cfg(feature = "peers")]
+        Row::FjallAlone,
         #[cfg(feature = "peers")]
         Row::Fjall,
         #[cfg(feature = "peers")]
@@ -105,6 +110,8 @@ impl Row {
             Row::Files => "a file a message, its directory not synced",
             Row::FilesUnsynced => "a file a message",
             #[cfg(feature = "peers")]
+            Row::FjallAlone => "fjall, a batch a message",
+            #[cfg(feature = "peers")]
             Row::Fjall => "fjall, grouped",
             #[cfg(feature = "peers")]
             Row::Redb => "redb, grouped",
@@ -120,7 +127,9 @@ impl Row {
             Row::Files => Box::new(files::Files::open(dir, files::Syncs::File)?),
             Row::FilesUnsynced => Box::new(files::Files::open(dir, files::Syncs::None)?),
             #[cfg(feature = "peers")]
-            Row::Fjall => Box::new(databases::Fjall::open(dir)?),
+            Row::FjallAlone => Box::new(databases::Fjall::open(dir, true)?),
+            #[cfg(feature = "peers")]
+            Row::Fjall => Box::new(databases::Fjall::open(dir, false)?),
             #[cfg(feature = "peers")]
             Row::Redb => Box::new(databases::Redb::open(dir)?),
             Row::Spool => Box::new(spool_row::SpoolRow::open(dir)?),
