@@ -531,6 +531,11 @@ impl Cursor {
             }
             None => return Ok(Ahead::End),
         };
+        // The directory was listed before it was asked how far the log reaches: a segment may have been made in between.
+        if self.log.is_there(self.segment)? {
+            self.passed_end = false;
+            return self.ahead();
+        }
         let before = self.log.checked().map_or(Ok(None), |_| self.log.records_before(next))?;
         let lost = match (self.records_passed, before) {
             (Some(passed), Some(before)) => before.checked_sub(passed),

@@ -163,9 +163,14 @@ impl Shared {
         if self.checked().is_none() || self.is_lone() {
             return Ok(false);
         }
+        self.is_there(id).map(|there| !there)
+    }
+
+    /// Whether a segment's file is there.
+    pub(crate) fn is_there(&self, id: SegmentId) -> Result<bool> {
         match self.disk.info(&self.data_path(id), false) {
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("look at the segment", &self.data_path(id), error)),
         }
     }
