@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jlog::{CreateOptions, Durability, Format, GapKind, Log, OnDamage, Start, Subscriber, WriterOptions};
+use jlog::io::{Disk, Open, OsDisk, PathInfo, RawFile, RawWatch};
+use jlog::{
+    CreateOptions, Durability, Format, GapKind, Log, OnDamage, Start, Subscriber, Timestamp, WriterOptions,
+};
 use jlog_tests::{Scratch, at};
 
 const BOTH: [Format; 2] = [Format::Checksummed, Format::Classic];
@@ -239,4 +245,101 @@ fn what_is_lost_with_a_missing_segment_is_counted() {
         read += 1;
     }
     assert_eq!(read + lost.lost.unwrap(), 200);
+}
+
+/// The operating system's disk. Something happens once, right behind one of the next looks at a directory or a file.
+#[derive(Clone, Default)]
+struct Meddler(Arc<Mutex<Option<(u32, Meddling)>>>);
+
+type Meddling = Box<dyn FnOnce() + Send>;
+
+impl Meddler {
+    fn meddle(&self) {
+        let mut planned = self.0.lock().unwrap();
+        let due = match &mut *planned {
+            Some((0, _)) => planned.take(),
+            Some((looks, _)) => {
+                *looks -= 1;
+                None
+            }
+            None => None,
+        };
+        drop(planned);
+        if let Some((_, meddling)) = due {
+            meddling();
+        }
+    }
+}
+
+impl std::fmt::Debug for Meddler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meddler")
+    }
+}
+
+impl Disk for Meddler {
+    fn names(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        let names = OsDisk.names(dir);
+        self.meddle();
+        names
+    }
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn RawFile>> {
+        let file = OsDisk.open(path, how);
+        self.meddle();
+        file
+    }
+    fn info(&self, path: &Path, follow: bool) -> io::Result<PathInfo> {
+        OsDisk.info(path, follow)
+    }
+    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        OsDisk.create_dir(path, mode)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        OsDisk.free_space(path)
+    }
+    fn boot(&self) -> io::Result<[u8; 16]> {
+        OsDisk.boot()
+    }
+    fn random(&self) -> io::Result<[u8; 16]> {
+        OsDisk.random()
+    }
+    fn watch(&self, dir: &Path) -> io::Result<Option<Box<dyn RawWatch>>> {
+        OsDisk.watch(dir)
+    }
+}
+
+/// Another process had made it between the listing of the directory and the question how far the log is durable.
+#[test]
+fn a_segment_made_while_it_is_being_looked_for_is_not_missing() {
+    for looks in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        Log::create(&path).unwrap();
+        let disk = Meddler::default();
+        let log = Log::open_on(Arc::new(disk.clone()), &path).unwrap();
+        let mut cursor = log.cursor().unwrap();
+        let append = move || {
+            let writer = Log::open(&path).unwrap().writer().unwrap();
+            writer.append(b"first", Timestamp::new(1, 0)).unwrap();
+        };
+        *disk.0.lock().unwrap() = Some((looks, Box::new(append)));
+        let seen = cursor.next_record().unwrap().is_some();
+        if disk.0.lock().unwrap().is_some() {
+            assert!(looks > 2, "the log was looked at {looks} times");
+            return;
+        }
+        assert!(seen || cursor.next_record().unwrap().is_some(), "behind look {looks}");
+    }
 }
