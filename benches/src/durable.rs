@@ -46,21 +46,34 @@ impl Sent {
 
 /// `senders` threads, each sending `each` records one after another.
 pub fn send(to: &dyn Durable, disk: &BenchDisk, senders: usize, each: u64) -> Outcome<Sent> {
-    let begin = Barrier::new(senders + 1);
     let message = message(MESSAGE);
+    let one = || {
+        let mut waits = Vec::with_capacity(each as usize);
+        for _ in 0..each {
+            let start = Instant::now();
+            to.append(&message)?;
+            waits.push(start.elapsed());
+        }
+        Ok(waits)
+    };
+    together(senders, || disk.counts().1, one)
+}
+
+/// What `senders` threads that begin together have sent: each does `one`, which says how long its records waited. `syncs`
+/// counts all so far.
+pub fn together(
+    senders: usize,
+    syncs: impl Fn() -> u64,
+    one: impl Fn() -> Outcome<Vec<Duration>> + Sync,
+) -> Outcome<Sent> {
+    let begin = Barrier::new(senders + 1);
     std::thread::scope(|scope| {
-        let one = || {
+        let sender = || {
             begin.wait();
-            let mut waits = Vec::with_capacity(each as usize);
-            for _ in 0..each {
-                let start = Instant::now();
-                to.append(&message)?;
-                waits.push(start.elapsed());
-            }
-            Ok(waits)
+            one()
         };
-        let threads: Vec<_> = (0..senders).map(|_| scope.spawn(one)).collect();
-        let (syncs, cpu) = (disk.counts().1, cpu_time());
+        let threads: Vec<_> = (0..senders).map(|_| scope.spawn(sender)).collect();
+        let (before, cpu) = (syncs(), cpu_time());
         begin.wait();
         let start = Instant::now();
         let mut waits = Vec::new();
@@ -69,7 +82,7 @@ pub fn send(to: &dyn Durable, disk: &BenchDisk, senders: usize, each: u64) -> Ou
             waits.extend(sent?);
         }
         let (wall, cpu) = (start.elapsed(), cpu_time() - cpu);
-        Ok(Sent { records: waits.len() as u64, wall, cpu, syncs: disk.counts().1 - syncs, waits })
+        Ok(Sent { records: waits.len() as u64, wall, cpu, syncs: syncs() - before, waits })
     })
 }
 

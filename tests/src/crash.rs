@@ -30,6 +30,7 @@ use jlog::{
     Tail, Writer, inspect,
 };
 
+use crate::coverage::counters;
 use crate::{SIM_LOG, at, get, sim_files};
 
 /// Something that is done to a log.
@@ -508,28 +509,7 @@ impl Effort {
     }
 }
 
-macro_rules! coverage {
-    ($($name:ident: $what:literal,)*) => {
-        /// What was met, and how often. A run that met nothing of one kind has proved nothing of it.
-        #[derive(Debug, Clone, Default)]
-        pub struct Coverage {
-            $(pub $name: u64,)*
-        }
-
-        impl Coverage {
-            pub fn add(&mut self, other: &Coverage) {
-                $(self.$name += other.$name;)*
-            }
-
-            /// What each is, and how often it was met.
-            pub fn all(&self) -> Vec<(&'static str, u64)> {
-                vec![$(($what, self.$name),)*]
-            }
-        }
-    };
-}
-
-coverage! {
+counters! {
     torn: "a torn end was cut",
     zero_tail: "a lost record left zeros",
     reordered: "a later commit was there and an earlier one was not",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what is here runs in tests only")]
 
+mod coverage;
 pub mod crash;
 pub mod play;
 pub mod spool_model;

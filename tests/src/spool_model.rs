@@ -26,6 +26,7 @@ use spool::{
     SpoolOptions, Timestamp,
 };
 
+use crate::coverage::counters;
 use crate::crash::{Dice, message};
 
 /// Where the spool is.
@@ -662,28 +663,7 @@ impl Effort {
     };
 }
 
-macro_rules! coverage {
-    ($($name:ident: $what:literal,)*) => {
-        /// What was met, and how often. A run that met nothing of one kind has proved nothing of it.
-        #[derive(Debug, Clone, Default)]
-        pub struct Coverage {
-            $(pub $name: u64,)*
-        }
-
-        impl Coverage {
-            pub fn add(&mut self, other: &Coverage) {
-                $(self.$name += other.$name;)*
-            }
-
-            /// What each is, and how often it was met.
-            pub fn all(&self) -> Vec<(&'static str, u64)> {
-                vec![$(($what, self.$name),)*]
-            }
-        }
-    };
-}
-
-coverage! {
+counters! {
     states: "crash states",
     moments: "moments",
     deeper: "images that were worked on, and cut again",

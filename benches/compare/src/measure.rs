@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use jlog::io::{Disk, Open, OsDisk};
-use jlog_benches::durable::Sent;
-use jlog_benches::{Outcome, cpu_time};
+use jlog_benches::Outcome;
+use jlog_benches::durable::{Sent, together};
 
 use crate::{META, Plan, Row, Store};
 
@@ -59,33 +58,20 @@ impl Dice {
 /// All messages of the plan, in the order of their ids, each by the next of `senders` threads that has nothing on the way.
 pub fn accept(store: &dyn Store, plan: Plan, senders: usize) -> Outcome<Sent> {
     let pool = Pool::new(plan.body);
-    let (begin, next) = (Barrier::new(senders + 1), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let one = || {
-            begin.wait();
-            let mut waits = Vec::with_capacity((plan.messages as usize / senders) * 2);
-            loop {
-                let id = next.fetch_add(1, Relaxed);
-                if id >= plan.messages {
-                    return Ok(waits);
-                }
-                let start = Instant::now();
-                store.accept(id, &pool.meta(id), pool.body(id))?;
-                waits.push(start.elapsed());
+    let next = AtomicU64::new(0);
+    let one = || {
+        let mut waits = Vec::with_capacity((plan.messages as usize / senders) * 2);
+        loop {
+            let id = next.fetch_add(1, Relaxed);
+            if id >= plan.messages {
+                return Ok(waits);
             }
-        };
-        let threads: Vec<_> = (0..senders).map(|_| scope.spawn(one)).collect();
-        let (syncs, cpu) = (store.syncs(), cpu_time());
-        begin.wait();
-        let start = Instant::now();
-        let mut waits = Vec::new();
-        for thread in threads {
-            let sent: Outcome<Vec<Duration>> = thread.join().map_err(|_| "a sender panicked")?;
-            waits.extend(sent?);
+            let start = Instant::now();
+            store.accept(id, &pool.meta(id), pool.body(id))?;
+            waits.push(start.elapsed());
         }
-        let (wall, cpu) = (start.elapsed(), cpu_time() - cpu);
-        Ok(Sent { records: waits.len() as u64, wall, cpu, syncs: store.syncs() - syncs, waits })
-    })
+    };
+    together(senders, || store.syncs(), one)
 }
 
 /// Loads a second, of messages chosen at random, by so many threads; the length and both ends of each are looked at, so
