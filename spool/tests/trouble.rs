@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use jlog::io::{Disk, Open, OsDisk, PathInfo, RawFile, RawMap, RawWatch};
+use jlog::io::sim::{Op, SimDisk};
 use spool::{
     Durability, Finding, ListedState, Message, MessageId, MetaEdit, OnCorrupt, QueueKey, RetryPolicy, Scope,
     Spool, SpoolError, SpoolHooks, SpoolOptions, Timestamp,
@@ -105,131 +103,36 @@ fn what_compression_makes_small_counts_as_small() {
     assert!(after.disk_bytes * 2 < before.disk_bytes, "{before:?} {after:?}");
 }
 
-/// The operating system's disk; what is to happen during the next sync of a survivors' file happens then.
-#[derive(Clone, Default)]
-struct Meddler(Arc<Mutex<Option<Meddling>>>);
-
-type Meddling = Box<dyn FnOnce() + Send>;
-
-impl std::fmt::Debug for Meddler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meddler")
-    }
-}
-
-#[derive(Debug)]
-struct MeddledFile(Box<dyn RawFile>, Option<Meddler>);
-
-impl Disk for Meddler {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn RawFile>> {
-        let survivors = path.parent().is_some_and(|dir| dir.ends_with("survivors"));
-        let file = OsDisk.open(path, how)?;
-        Ok(Box::new(MeddledFile(file, survivors.then(|| self.clone()))))
-    }
-    fn names(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-        OsDisk.names(dir)
-    }
-    fn info(&self, path: &Path, follow: bool) -> io::Result<PathInfo> {
-        OsDisk.info(path, follow)
-    }
-    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
-        OsDisk.create_dir(path, mode)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        OsDisk.remove_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsDisk.rename(from, to)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(dir)
-    }
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        OsDisk.free_space(path)
-    }
-    fn boot(&self) -> io::Result<[u8; 16]> {
-        OsDisk.boot()
-    }
-    fn random(&self) -> io::Result<[u8; 16]> {
-        OsDisk.random()
-    }
-    fn watch(&self, dir: &Path) -> io::Result<Option<Box<dyn RawWatch>>> {
-        OsDisk.watch(dir)
-    }
-}
-
-impl RawFile for MeddledFile {
-    fn sync(&self) -> io::Result<()> {
-        let meddle = self.1.as_ref().and_then(|disk| disk.0.lock().unwrap().take());
-        if let Some(meddle) = meddle {
-            meddle();
-        }
-        self.0.sync()
-    }
-    fn pread(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.pread(buffer, offset)
-    }
-    fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.pwrite(bytes, offset)
-    }
-    fn pwritev(&self, pieces: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.0.pwritev(pieces, offset)
-    }
-    fn drop_cache(&self) -> io::Result<()> {
-        self.0.drop_cache()
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn truncate(&self, size: u64) -> io::Result<()> {
-        self.0.truncate(size)
-    }
-    fn lock(&self, wait: bool) -> io::Result<bool> {
-        self.0.lock(wait)
-    }
-    fn unlock(&self) -> io::Result<()> {
-        self.0.unlock()
-    }
-    fn lock_holder(&self) -> io::Result<Option<Option<u32>>> {
-        self.0.lock_holder()
-    }
-    fn opened_elsewhere(&self) -> io::Result<Option<bool>> {
-        self.0.opened_elsewhere()
-    }
-    fn map_read(&self, len: usize) -> io::Result<Box<dyn RawMap>> {
-        self.0.map_read(len)
-    }
-    fn map_rdwr(&self, len: usize) -> io::Result<Box<dyn RawMap>> {
-        self.0.map_rdwr(len)
-    }
-}
-
 #[test]
 fn a_message_removed_while_reclaim_copies_it_does_not_come_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("spool");
-    let disk = Meddler::default();
-    let spool = Arc::new(options().open_on(Arc::new(disk.clone()), &path).unwrap());
+    let disk = SimDisk::new(1);
+    let open = || options().open_on(Arc::new(disk.clone()), "/spool").unwrap();
+    let spool = Arc::new(open());
     let mut live = mixed(&spool, 1000);
     let (kept, gone) = (live[0].id(), live[1].id());
     live.extend((0..3).map(|_| accepted(&spool, 22_000, 0)));
     // The survivors' segment is there, so that the sync is that of the copies.
-    let remover = Arc::downgrade(&spool);
-    *disk.0.lock().unwrap() = Some(Box::new(move || {
-        let spool = remover.upgrade().unwrap();
-        spool.remove(gone).unwrap();
-    }));
+    let remover = Arc::new(Mutex::new(Some(Arc::clone(&spool))));
+    disk.observe({
+        let remover = Arc::clone(&remover);
+        move |_, traced| {
+            if traced.op == Op::Sync
+                && traced.path.starts_with("/spool/survivors/")
+                && let Some(spool) = remover.lock().unwrap().take()
+            {
+                spool.remove(gone).unwrap();
+            }
+        }
+    });
     spool.maintain(1 << 20).unwrap();
-    assert!(disk.0.lock().unwrap().is_none(), "nothing was copied");
+    disk.unobserve();
+    assert!(remover.lock().unwrap().is_none(), "nothing was copied");
     assert!(!spool.contains(gone).unwrap());
     garbage(&spool, 8);
     maintain(&spool);
     drop(live);
     Arc::into_inner(spool).unwrap().close().unwrap();
-    let spool = options().open(&path).unwrap();
+    let spool = open();
     assert!(spool.contains(kept).unwrap());
     assert!(!spool.contains(gone).unwrap());
 }
