@@ -10,7 +10,7 @@ use jlog::SegmentId;
 use crate::error::{Resource, Result, SpoolError};
 use crate::index::{Entry, Index, QueueKey, Slot};
 use crate::note::Stands;
-use crate::record::{BodyPlace, Home, LogNo};
+use crate::record::{BodyPlace, Home, LogNo, Remove};
 
 /// The body is in pieces: see [`Books::bodies`].
 pub(crate) const PIECES: u8 = 1;
@@ -323,6 +323,13 @@ impl Books {
     /// Notes a removal that stands in `holder`, of a message whose record was in `of`.
     pub(crate) fn note_removal(&mut self, holder: Home, of: Home) {
         *self.removals.entry(holder).or_default().entry(of).or_default() += 1;
+    }
+
+    /// Notes all removals of a record that stands at `at`.
+    pub(crate) fn note_removals(&mut self, at: Spot, removal: &Remove) {
+        if let Some(holder) = self.home(at) {
+            removal.gone.iter().for_each(|(_, of)| self.note_removal(holder, *of));
+        }
     }
 
     /// The removals of a segment were copied where they are needed.

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 
-use crate::decode::{DecodeError, Input, put_field, put_u32};
+use crate::decode::{DecodeError, Input};
+use crate::wire::{put_sized, put_u32};
 
 /// The bytes that a pair takes on disk at least: two lengths.
 const SMALLEST_PAIR: usize = 8;
@@ -116,8 +117,8 @@ impl Context {
     pub fn serialize(&self, out: &mut Vec<u8>) {
         put_u32(out, u32::try_from(self.len()).expect("insert keeps the number of pairs below this"));
         for (key, value) in self.iter() {
-            put_field(out, key.as_bytes());
-            put_field(out, value);
+            put_sized(out, key.as_bytes());
+            put_sized(out, value);
         }
     }
 

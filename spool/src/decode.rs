@@ -22,17 +22,6 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Appends one field. Who makes the values keeps them below 4 GiB.
-pub(crate) fn put_field(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_u32(out, u32::try_from(bytes.len()).expect("contexts and envelopes refuse longer values"));
-    out.extend_from_slice(bytes);
-}
-
-/// Appends a little-endian number.
-pub(crate) fn put_u32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
 /// The bytes still to be read, and how many were read before them.
 pub(crate) struct Input<'a> {
     rest: &'a [u8],

@@ -11,7 +11,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::decode::{DecodeError, Input, put_field};
+use crate::decode::{DecodeError, Input};
+use crate::wire::put_sized;
 
 /// An address as SMTP knows it, undecorated: `"john smith"@example.com` has the local part `john smith`.
 ///
@@ -298,12 +299,12 @@ impl End {
         match (&self.line, &self.address) {
             (Some(line), _) => {
                 out.push(LINE);
-                put_field(out, line);
+                put_sized(out, line);
             }
             (None, Some(address)) => {
                 out.push(ADDRESS);
-                put_field(out, address.local.as_bytes());
-                put_field(out, address.domain.as_bytes());
+                put_sized(out, address.local.as_bytes());
+                put_sized(out, address.domain.as_bytes());
             }
             (None, None) => out.push(NOTHING),
         }

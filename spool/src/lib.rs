@@ -59,6 +59,7 @@ pub mod mailbox;
 mod message;
 mod mime;
 mod note;
+mod open;
 mod options;
 mod pool;
 mod quarantine;

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use jlog::{Gap, GapKind, Marker, RecordId, SegmentId};
+use jlog::{Gap, GapKind, LogIdentity, Marker, RecordId, SegmentId};
 
 use crate::books::{Books, CORRUPT, Coming, Piece, ResourceSpot, SegmentSlot, Spot, home};
 use crate::error::{Result, SpoolError};
@@ -243,6 +243,16 @@ impl Store {
         Ok(())
     }
 
+    /// Which log it is; checksummed ones were all given an identity.
+    pub(crate) fn identity(&self, log: LogNo) -> LogIdentity {
+        self.log(log).identity().unwrap_or(LogIdentity([0; 16]))
+    }
+
+    /// The summary of a segment, if there is one that can be believed.
+    pub(crate) fn read_summary(&self, home: Home) -> Result<Option<Summary>> {
+        summary::read(&*self.disk, &self.dir, self.identity(home.log), home)
+    }
+
     fn load_segment(
         &self,
         memory: &mut Memory,
@@ -252,8 +262,7 @@ impl Store {
         end: RecordId,
     ) -> Result<()> {
         let home = home(log, segment);
-        let identity = self.log(log).identity().unwrap_or(jlog::LogIdentity([0; 16]));
-        let known = summary::read(&*self.disk, &self.dir, identity, home)?;
+        let known = self.read_summary(home)?;
         let mut marker = Marker(0);
         let mut whole = false;
         let mut notes_end = 0;

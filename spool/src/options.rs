@@ -27,6 +27,17 @@ pub enum Durability {
     },
 }
 
+impl Durability {
+    /// What it is for the log, where others are waited for so long before a sync.
+    pub(crate) fn in_log(self, company: Duration) -> jlog::Durability {
+        match self {
+            Durability::Power if company.is_zero() => jlog::Durability::Sync,
+            Durability::Power => jlog::Durability::Group(company),
+            Durability::Process | Durability::Deferred { .. } => jlog::Durability::Process,
+        }
+    }
+}
+
 /// What happens to a message of which a record is found damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnCorrupt {

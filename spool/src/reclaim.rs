@@ -88,12 +88,6 @@ fn removal_entry(payload: &[u8]) -> Entry<'_> {
     Entry { kind: log_kind(kind::REMOVE), time: Timestamp::default(), payload }
 }
 
-fn note_removals(books: &mut Books, at: Spot, removal: &Remove) {
-    if let Some(holder) = books.home(at) {
-        removal.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
-    }
-}
-
 /// A record that is needed, read to be copied.
 struct Copied {
     note: Note,
@@ -109,7 +103,7 @@ impl Store {
         let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Maintained { freed: self.free_what_is_done_with()?, ..Maintained::default() };
         // Copies must not eat the room that is kept for removals.
-        while done.moved < budget && !self.is_reserve_released() {
+        while done.moved < budget && !self.reserve.is_released() {
             if moving.is_none() {
                 let Some(home) = self.choose() else { break };
                 self.flights.wait();
@@ -170,13 +164,13 @@ impl Store {
         Ok(dead.len() as u64)
     }
 
-    /// `active` is the segment that was written to before it was waited for those under way: all before it are in the
+    /// `dead` ascends. `active` is the segment that was written to before it was waited for those under way: all before it are in the
     /// books, or gone.
     fn free(&self, log: LogNo, dead: &[u32], active: u32) -> Result<()> {
         let oldest_needed = {
             let books = self.books();
             let needed = books.segments().filter(|segment| segment.home.log == log);
-            needed.map(|segment| segment.home.segment).filter(|n| !dead.contains(n)).min()
+            needed.map(|segment| segment.home.segment).filter(|n| dead.binary_search(n).is_err()).min()
         };
         let first_kept = oldest_needed.map_or(active, |oldest| oldest.min(active));
         if dead.first().is_some_and(|first| *first < first_kept) {
@@ -253,9 +247,7 @@ impl Store {
 
     /// The notes of a finished segment: from its summary, or from itself.
     fn notes_of(&self, home: Home) -> Result<Vec<Note>> {
-        let log = self.log(home.log);
-        let identity = log.identity().unwrap_or(jlog::LogIdentity([0; 16]));
-        if let Some(summary) = summary::read(&*self.disk, &self.dir, identity, home)?
+        if let Some(summary) = self.read_summary(home)?
             && summary.whole
         {
             return Ok(summary.notes);
@@ -299,7 +291,7 @@ impl Store {
         }
         for (removal, place) in removals.iter().zip(&places[copies.len()..]) {
             let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
-            note_removals(&mut books, to, removal);
+            books.note_removals(to, removal);
         }
         drop(books);
         if !gone.gone.is_empty() {
@@ -319,7 +311,7 @@ impl Store {
         let mut books = self.books();
         for place in &places {
             let (to, _) = self.book_in(&mut books, LogNo::Survivors, place)?;
-            note_removals(&mut books, to, gone);
+            books.note_removals(to, gone);
         }
         Ok(())
     }
@@ -413,8 +405,7 @@ impl Store {
             return Ok(false);
         }
         summary.whole = home.segment < active;
-        let identity = self.log(home.log).identity().unwrap_or(jlog::LogIdentity([0; 16]));
-        summary::write(&*self.disk, &self.dir, identity, home, &summary, self.options().mode)?;
+        summary::write(&*self.disk, &self.dir, self.identity(home.log), home, &summary, self.options().mode)?;
         if let Some(known) = self.books().segment_mut(home) {
             known.summarized = summary.whole;
         }

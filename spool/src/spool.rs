@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use jlog::io::Disk;
-use jlog::{CreateOptions, Durability as LogDurability, Log, RecordId, Timestamp, Writer, WriterOptions};
+use jlog::Timestamp;
 
 use crate::books::{Books, CORRUPT, HELD, PIECES, RESOURCES, UNWRITTEN};
 use crate::builder::MessageBuilder;
@@ -14,24 +13,21 @@ use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
 use crate::index::{QueueKey, Slot, State};
 use crate::keep::Keeper;
-use crate::load::{Finding, Report};
+use crate::load::Report;
 use crate::message::Message;
 use crate::options::{Durability, SpoolOptions};
 use crate::pool::{Completion, Pool};
 use crate::reclaim::Maintained;
-use crate::record::LogNo;
 use crate::retry::{NextAttempt, RetryPolicy};
-use crate::settings::Settings;
-use crate::store::{Change, Parts, Store, Written};
-use crate::summary;
+use crate::store::{Change, Store, Written};
 
 /// A spool: messages held durably between "accepted" and "delivered".
 ///
 /// One process owns it; its threads share it by reference. Times are arguments: nothing here asks what time it is.
 #[derive(Debug)]
 pub struct Spool {
-    keeper: Option<Keeper>,
-    loader: Option<JoinHandle<()>>,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) loader: Option<JoinHandle<()>>,
     pub(crate) store: Arc<Store>,
 }
 
@@ -169,74 +165,6 @@ impl Spool {
     /// [`Newer`](SpoolError::Newer) for a spool of a later version.
     pub fn open(path: impl AsRef<Path>) -> Result<Spool> {
         SpoolOptions::new().open(path)
-    }
-
-    pub(crate) fn open_with(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        options: SpoolOptions,
-        read_only: bool,
-    ) -> Result<Spool> {
-        let mut settings = Settings::read(&*disk, dir)?;
-        // To look at its messages the file `spool` is not needed.
-        let unsettled = settings.is_none()
-            && read_only
-            && LogNo::ALL.iter().all(|log| is_there(&*disk, &dir.join(log.name())));
-        if unsettled {
-            settings = Some(Settings::default());
-        }
-        if settings.is_none() {
-            require_unmade(&*disk, dir, read_only)?;
-            make(&disk, dir, &options)?;
-            settings = Settings::read(&*disk, dir)?;
-        }
-        let Some(mut settings) = settings else {
-            return Err(not_a_spool(dir, "its file `spool` cannot be read; `jlog-repair` makes it anew"));
-        };
-        let open = |log: LogNo| Log::open_on(Arc::clone(&disk), dir.join(log.name()));
-        let logs = [open(LogNo::Arrivals)?, open(LogNo::Survivors)?];
-        let mut writers = None;
-        if !read_only {
-            writers = Some([own(&logs[0], dir, &options)?, own(&logs[1], dir, &options)?]);
-            settings = settings.count_open(&*disk, dir)?;
-        }
-        let mut ends = [None, None];
-        for (n, end) in ends.iter_mut().enumerate() {
-            *end = match &writers {
-                Some(writers) => Some(writers[n].last_id()?),
-                None => last_id(&logs[n])?,
-            };
-        }
-        let random = disk.random().map_err(|error| SpoolError::io("find a seed", dir, error))?;
-        let seed = u64::from_le_bytes(random[..8].try_into().expect("eight bytes"));
-        let background = options.background && !read_only;
-        let parts =
-            Parts { disk, dir: dir.to_path_buf(), options, logs, writers, opened: settings.opened, seed };
-        let store = Store::new(parts);
-        if !read_only {
-            store.fill_reserve();
-        }
-        let spool = Spool::start(store, ends, background)?;
-        if unsettled {
-            let mut loading = spool.store.loading.lock().unwrap_or_else(PoisonError::into_inner);
-            loading.report.findings.insert(0, Finding::SettingsLost);
-        }
-        Ok(spool)
-    }
-
-    fn start(store: Arc<Store>, ends: [Option<RecordId>; 2], background: bool) -> Result<Spool> {
-        if !background {
-            store.load(ends)?;
-            return Ok(Spool { keeper: None, loader: None, store });
-        }
-        let loading = Arc::clone(&store);
-        let loader = std::thread::Builder::new()
-            .name("spool-load".to_owned())
-            // Whoever waits for it is told how it ended.
-            .spawn(move || drop(loading.load(ends)))
-            .map_err(|error| SpoolError::io("start the thread that reads the spool in", &store.dir, error))?;
-        let keeper = Some(Keeper::start(&store)?);
-        Ok(Spool { keeper, loader: Some(loader), store })
     }
 
     /// The directory.
@@ -834,124 +762,4 @@ fn queue_info(books: &Books, queue: crate::index::QueueRef, key: &QueueKey) -> Q
         bytes: counts.bytes,
         next_due: first.map(|slot| books.index.get(slot).next_attempt()),
     }
-}
-
-fn is_there(disk: &dyn Disk, path: &Path) -> bool {
-    disk.info(path, true).is_ok()
-}
-
-fn not_a_spool(dir: &Path, why: &str) -> SpoolError {
-    SpoolError::NotASpool { path: dir.to_path_buf(), why: why.to_owned() }
-}
-
-/// What is here may become a spool: nothing, or what is left of making one.
-fn require_unmade(disk: &dyn Disk, dir: &Path, read_only: bool) -> Result<()> {
-    let names = match disk.names(dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !read_only => return Ok(()),
-        Err(error) => return Err(SpoolError::io("look into the spool", dir, error)),
-    };
-    if read_only {
-        return Err(not_a_spool(dir, "it has no file `spool` that can be read"));
-    }
-    let ours = [LogNo::Arrivals.name(), LogNo::Survivors.name(), summary::DIR, crate::settings::NAME];
-    if let Some(other) = names.iter().find(|name| !ours.iter().any(|ours| name.as_os_str() == *ours)) {
-        let why = if names.iter().any(|name| name == LogNo::Arrivals.name()) {
-            "its file `spool` is missing or damaged; `jlog-repair` makes it anew".to_owned()
-        } else {
-            format!("there is {other:?} in it, and no file `spool`")
-        };
-        return Err(not_a_spool(dir, &why));
-    }
-    for log in LogNo::ALL {
-        let path = dir.join(log.name());
-        let written = disk.names(&path).is_ok_and(|names| {
-            names.iter().any(|name| name.to_str().is_some_and(|name| name.len() == 8 && name != "metastor"))
-        });
-        if written {
-            return Err(not_a_spool(
-                dir,
-                "its file `spool` is missing or damaged; `jlog-repair` makes it anew",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Makes a spool, or goes on making one. What makes it one, the file `spool`, comes last.
-fn make(disk: &Arc<dyn Disk>, dir: &Path, options: &SpoolOptions) -> Result<()> {
-    let mode = options.mode | ((options.mode & 0o444) >> 2);
-    let make_dir = |path: &Path| match disk.create_dir(path, mode) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(SpoolError::io("make the spool", path, error))
-        }
-        _ => Ok(()),
-    };
-    make_dir(dir)?;
-    let durability = match options.durability {
-        Durability::Power => LogDurability::Sync,
-        Durability::Process | Durability::Deferred { .. } => LogDurability::Process,
-    };
-    let compression = if options.compress { jlog::Compression::Lz4 } else { jlog::Compression::None };
-    let create = CreateOptions::new()
-        .segment_size(options.segment_size)
-        .mode(options.mode)
-        .compression(compression)
-        .durability(durability);
-    for log in LogNo::ALL {
-        let path = dir.join(log.name());
-        match Log::create_on(Arc::clone(disk), &path, &create) {
-            Err(error) if error.kind() == jlog::ErrorKind::AlreadyExists => remake(disk, &path, &create)?,
-            other => drop(other?),
-        }
-    }
-    make_dir(&dir.join(summary::DIR))?;
-    Settings::create(&**disk, dir, 0, options.mode)?;
-    let sync =
-        |path: &Path| disk.sync_dir(path).map_err(|error| SpoolError::io("sync the directory", path, error));
-    sync(dir)?;
-    match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync(Path::new(".")),
-        Some(parent) => sync(parent),
-        None => Ok(()),
-    }
-}
-
-/// A log whose making was broken off: it holds nothing.
-fn remake(disk: &Arc<dyn Disk>, path: &Path, create: &CreateOptions) -> Result<()> {
-    if Log::open_on(Arc::clone(disk), path).is_ok_and(|log| log.metastore_problem().is_none()) {
-        return Ok(());
-    }
-    let names = disk.names(path).map_err(|error| SpoolError::io("look into the log", path, error))?;
-    for name in names {
-        let path = path.join(name);
-        disk.remove(&path).map_err(|error| SpoolError::io("remove what is left of a log", &path, error))?;
-    }
-    disk.remove_dir(path).map_err(|error| SpoolError::io("remove what is left of a log", path, error))?;
-    Log::create_on(Arc::clone(disk), path, create)?;
-    Ok(())
-}
-
-/// Takes a log for this process.
-fn own(log: &Log, dir: &Path, options: &SpoolOptions) -> Result<Writer> {
-    let durability = match options.durability {
-        Durability::Power if options.commit_delay.is_zero() => LogDurability::Sync,
-        Durability::Power => LogDurability::Group(options.commit_delay),
-        Durability::Process | Durability::Deferred { .. } => LogDurability::Process,
-    };
-    log.writer_with(&WriterOptions::new().durability(durability).exclusive(true)).map_err(|error| {
-        if error.kind() == jlog::ErrorKind::Busy {
-            let pid = log.owner().ok().flatten();
-            return SpoolError::Locked { path: dir.to_path_buf(), pid };
-        }
-        error.into()
-    })
-}
-
-/// The last record that whoever looks on can see.
-fn last_id(log: &Log) -> Result<Option<RecordId>> {
-    if log.segments()?.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(log.last_id()?))
 }

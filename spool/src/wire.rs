@@ -1,4 +1,5 @@
-//! Numbers and lengths in bytes, least significant first: what every encoding of this crate is made of.
+//! Numbers and lengths in bytes, least significant first: what every encoding of this crate is made of. Where whoever
+//! reads is to be told what is wrong, `decode` takes them apart.
 
 /// Bytes that are being taken apart. Nothing is believed before it is compared with what is there.
 #[derive(Debug, Clone, Copy)]

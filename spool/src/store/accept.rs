@@ -110,7 +110,8 @@ impl Store {
         self.enter_window(now)?;
         let flight = self.flights.board();
         let writer = self.writer(LogNo::Arrivals)?;
-        let places = writer.append_entries(&draft.entries(now), self.acknowledged(durability))?;
+        let places =
+            writer.append_entries(&draft.entries(now), durability.in_log(self.options.commit_delay))?;
 
         let (mut removed, mut leaving) = (Vec::new(), Vec::new());
         let mut books = self.books();
@@ -219,7 +220,7 @@ impl Store {
         });
         drop(books);
         taken?;
-        self.require_space(bytes)?;
+        self.reserve.require(&*self.disk, bytes)?;
         Ok(reserved)
     }
 

@@ -176,7 +176,7 @@ impl Store {
         match writer.append_entries(&entries, jlog::Durability::Process) {
             // Somebody else may have given the room up just now.
             Err(error) if error.kind() == ErrorKind::NoSpace => {
-                self.release_reserve();
+                self.reserve.release(&*self.disk);
                 Ok(writer.append_entries(&entries, jlog::Durability::Process)?)
             }
             other => Ok(other?),
@@ -259,9 +259,7 @@ impl Store {
         let mut books = self.books();
         for place in &places {
             let (spot, _) = self.book(&mut books, place)?;
-            if let Some(holder) = books.home(spot) {
-                remove.gone.iter().for_each(|(_, of)| books.note_removal(holder, *of));
-            }
+            books.note_removals(spot, remove);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ mod read;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use jlog::io::Disk;
@@ -28,7 +28,7 @@ use crate::id::{IdGenerator, MessageId};
 use crate::keep::Bell;
 use crate::load::Loading;
 use crate::message::{Dirty, Inner, Message, State};
-use crate::options::{Durability, SpoolOptions};
+use crate::options::SpoolOptions;
 use crate::reclaim::Moving;
 use crate::record::LogNo;
 use crate::reserve::Reserve;
@@ -68,9 +68,7 @@ pub(crate) struct Store {
     window: AtomicU32,
     /// Removals that may not be on the disk.
     pub(crate) undurable: AtomicU32,
-    reserve: Mutex<Reserve>,
-    /// What the reserve says of itself, for those who only look.
-    reserve_released: AtomicBool,
+    pub(crate) reserve: Reserve,
     /// Those who have written what the books do not know of yet.
     pub(crate) flights: Flights,
     /// The segment that reclaim is at.
@@ -115,7 +113,7 @@ impl Store {
             bytes: options.max_resident_bytes,
             per_queue: options.max_resident_per_queue,
         };
-        let reserve = Reserve::new(&dir, options.reserve, options.mode);
+        let reserve = Reserve::new(&dir, &options);
         Arc::new_cyclic(|me| Store {
             me: Weak::clone(me),
             disk,
@@ -137,8 +135,7 @@ impl Store {
             condemned: Mutex::default(),
             window: AtomicU32::new(0),
             undurable: AtomicU32::new(0),
-            reserve: Mutex::new(reserve),
-            reserve_released: AtomicBool::new(false),
+            reserve,
             flights: Flights::default(),
             moving: Mutex::default(),
             importing: Mutex::default(),
@@ -185,18 +182,6 @@ impl Store {
         self.latest.fetch_max(now.seconds, Ordering::Relaxed);
     }
 
-    /// Whether the room for removals was given up.
-    pub(crate) fn is_reserve_released(&self) -> bool {
-        self.reserve_released.load(Ordering::Acquire)
-    }
-
-    /// Keeps room for a full disk. Where there is none now, nothing is accepted before there is.
-    pub(crate) fn fill_reserve(&self) {
-        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = reserve.fill(&*self.disk);
-        self.reserve_released.store(reserve.is_released(), Ordering::Release);
-    }
-
     pub(crate) fn log(&self, log: LogNo) -> &Log {
         &self.logs[log as usize]
     }
@@ -222,15 +207,6 @@ impl Store {
     /// Takes the turns of all messages: nobody writes an update or a removal meanwhile.
     pub(crate) fn take_all_turns(&self) -> Vec<MutexGuard<'_, ()>> {
         self.turns.iter().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner)).collect()
-    }
-
-    /// How durable a write is that is acknowledged.
-    fn acknowledged(&self, durability: Durability) -> jlog::Durability {
-        match durability {
-            Durability::Power if self.options.commit_delay.is_zero() => jlog::Durability::Sync,
-            Durability::Power => jlog::Durability::Group(self.options.commit_delay),
-            Durability::Process | Durability::Deferred { .. } => jlog::Durability::Process,
-        }
     }
 
     // Handles, and what stays in memory
@@ -319,24 +295,6 @@ impl Store {
         if message.release(!self.options.keep_contexts) {
             self.counts.released.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// Refuses what there is no space for. The file system is asked rarely, and nobody waits for others to ask.
-    pub(crate) fn require_space(&self, bytes: u64) -> Result<()> {
-        if self.options.min_free == 0 && !self.is_reserve_released() {
-            return Ok(());
-        }
-        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = reserve.require(&*self.disk, bytes, self.options.min_free);
-        self.reserve_released.store(reserve.is_released(), Ordering::Release);
-        outcome
-    }
-
-    /// Gives up the room that is kept for removals and updates.
-    pub(crate) fn release_reserve(&self) {
-        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        reserve.release(&*self.disk);
-        self.reserve_released.store(reserve.is_released(), Ordering::Release);
     }
 }
 

@@ -34,7 +34,7 @@ impl Store {
 
     /// Writes a piece of a body: on the disk with the next sync, which the message's own acceptance waits for.
     pub(crate) fn write_piece(&self, body: u64, at: u64, bytes: &[u8], now: Timestamp) -> Result<()> {
-        self.require_space(bytes.len() as u64)?;
+        self.reserve.require(&*self.disk, bytes.len() as u64)?;
         let mut payload = Vec::with_capacity(CHUNK_HEAD + bytes.len());
         Chunk { body, at, bytes }.encode(&mut payload);
         let entry = Entry { kind: log_kind(kind::CHUNK), time: now, payload: &payload };

@@ -1,0 +1,202 @@
+//! Opening a spool, and making one: what is made last is the file `spool`, which makes the directory one.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jlog::io::Disk;
+use jlog::{CreateOptions, Log, RecordId, Writer, WriterOptions};
+
+use crate::error::{Result, SpoolError};
+use crate::keep::Keeper;
+use crate::load::Finding;
+use crate::options::SpoolOptions;
+use crate::record::LogNo;
+use crate::settings::Settings;
+use crate::spool::Spool;
+use crate::store::{Parts, Store};
+use crate::summary;
+
+impl Spool {
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: SpoolOptions,
+        read_only: bool,
+    ) -> Result<Spool> {
+        let mut settings = Settings::read(&*disk, dir)?;
+        // To look at its messages the file `spool` is not needed.
+        let unsettled = settings.is_none()
+            && read_only
+            && LogNo::ALL.iter().all(|log| is_there(&*disk, &dir.join(log.name())));
+        if unsettled {
+            settings = Some(Settings::default());
+        }
+        if settings.is_none() {
+            require_unmade(&*disk, dir, read_only)?;
+            make(&disk, dir, &options)?;
+            settings = Settings::read(&*disk, dir)?;
+        }
+        let Some(mut settings) = settings else {
+            return Err(not_a_spool(dir, "its file `spool` cannot be read; `jlog-repair` makes it anew"));
+        };
+        let open = |log: LogNo| Log::open_on(Arc::clone(&disk), dir.join(log.name()));
+        let logs = [open(LogNo::Arrivals)?, open(LogNo::Survivors)?];
+        let mut writers = None;
+        if !read_only {
+            writers = Some([own(&logs[0], dir, &options)?, own(&logs[1], dir, &options)?]);
+            // Somebody may have opened it, and closed it, before it was ours.
+            settings = Settings::read(&*disk, dir)?.unwrap_or(settings).count_open(&*disk, dir)?;
+        }
+        let mut ends = [None, None];
+        for (n, end) in ends.iter_mut().enumerate() {
+            *end = match &writers {
+                Some(writers) => Some(writers[n].last_id()?),
+                None => last_id(&logs[n])?,
+            };
+        }
+        let random = disk.random().map_err(|error| SpoolError::io("find a seed", dir, error))?;
+        let seed = u64::from_le_bytes(random[..8].try_into().expect("eight bytes"));
+        let background = options.background && !read_only;
+        let parts =
+            Parts { disk, dir: dir.to_path_buf(), options, logs, writers, opened: settings.opened, seed };
+        let store = Store::new(parts);
+        if !read_only {
+            // Where there is no room for it now, nothing is accepted before there is.
+            let _ = store.reserve.fill(&*store.disk);
+        }
+        let spool = Spool::start(store, ends, background)?;
+        if unsettled {
+            let mut loading = spool.store.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            loading.report.findings.insert(0, Finding::SettingsLost);
+        }
+        Ok(spool)
+    }
+
+    fn start(store: Arc<Store>, ends: [Option<RecordId>; 2], background: bool) -> Result<Spool> {
+        if !background {
+            store.load(ends)?;
+            return Ok(Spool { keeper: None, loader: None, store });
+        }
+        let loading = Arc::clone(&store);
+        let loader = std::thread::Builder::new()
+            .name("spool-load".to_owned())
+            // Whoever waits for it is told how it ended.
+            .spawn(move || drop(loading.load(ends)))
+            .map_err(|error| SpoolError::io("start the thread that reads the spool in", &store.dir, error))?;
+        let keeper = Some(Keeper::start(&store)?);
+        Ok(Spool { keeper, loader: Some(loader), store })
+    }
+}
+
+fn is_there(disk: &dyn Disk, path: &Path) -> bool {
+    disk.info(path, true).is_ok()
+}
+
+fn not_a_spool(dir: &Path, why: &str) -> SpoolError {
+    SpoolError::NotASpool { path: dir.to_path_buf(), why: why.to_owned() }
+}
+
+/// What is here may become a spool: nothing, or what is left of making one.
+fn require_unmade(disk: &dyn Disk, dir: &Path, read_only: bool) -> Result<()> {
+    let names = match disk.names(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !read_only => return Ok(()),
+        Err(error) => return Err(SpoolError::io("look into the spool", dir, error)),
+    };
+    if read_only {
+        return Err(not_a_spool(dir, "it has no file `spool` that can be read"));
+    }
+    let ours = [LogNo::Arrivals.name(), LogNo::Survivors.name(), summary::DIR, crate::settings::NAME];
+    if let Some(other) = names.iter().find(|name| !ours.iter().any(|ours| name.as_os_str() == *ours)) {
+        let why = if names.iter().any(|name| name == LogNo::Arrivals.name()) {
+            "its file `spool` is missing or damaged; `jlog-repair` makes it anew".to_owned()
+        } else {
+            format!("there is {other:?} in it, and no file `spool`")
+        };
+        return Err(not_a_spool(dir, &why));
+    }
+    for log in LogNo::ALL {
+        let path = dir.join(log.name());
+        let written = disk.names(&path).is_ok_and(|names| {
+            names.iter().any(|name| name.to_str().is_some_and(|name| name.len() == 8 && name != "metastor"))
+        });
+        if written {
+            return Err(not_a_spool(
+                dir,
+                "its file `spool` is missing or damaged; `jlog-repair` makes it anew",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a spool, or goes on making one. What makes it one, the file `spool`, comes last.
+fn make(disk: &Arc<dyn Disk>, dir: &Path, options: &SpoolOptions) -> Result<()> {
+    let mode = options.mode | ((options.mode & 0o444) >> 2);
+    let make_dir = |path: &Path| match disk.create_dir(path, mode) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(SpoolError::io("make the spool", path, error))
+        }
+        _ => Ok(()),
+    };
+    make_dir(dir)?;
+    let compression = if options.compress { jlog::Compression::Lz4 } else { jlog::Compression::None };
+    let create = CreateOptions::new()
+        .segment_size(options.segment_size)
+        .mode(options.mode)
+        .compression(compression)
+        .durability(options.durability.in_log(Duration::ZERO));
+    for log in LogNo::ALL {
+        let path = dir.join(log.name());
+        match Log::create_on(Arc::clone(disk), &path, &create) {
+            Err(error) if error.kind() == jlog::ErrorKind::AlreadyExists => remake(disk, &path, &create)?,
+            other => drop(other?),
+        }
+    }
+    make_dir(&dir.join(summary::DIR))?;
+    Settings::create(&**disk, dir, 0, options.mode)?;
+    let sync =
+        |path: &Path| disk.sync_dir(path).map_err(|error| SpoolError::io("sync the directory", path, error));
+    sync(dir)?;
+    match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync(Path::new(".")),
+        Some(parent) => sync(parent),
+        None => Ok(()),
+    }
+}
+
+/// A log whose making was broken off: it holds nothing.
+fn remake(disk: &Arc<dyn Disk>, path: &Path, create: &CreateOptions) -> Result<()> {
+    if Log::open_on(Arc::clone(disk), path).is_ok_and(|log| log.metastore_problem().is_none()) {
+        return Ok(());
+    }
+    let names = disk.names(path).map_err(|error| SpoolError::io("look into the log", path, error))?;
+    for name in names {
+        let path = path.join(name);
+        disk.remove(&path).map_err(|error| SpoolError::io("remove what is left of a log", &path, error))?;
+    }
+    disk.remove_dir(path).map_err(|error| SpoolError::io("remove what is left of a log", path, error))?;
+    Log::create_on(Arc::clone(disk), path, create)?;
+    Ok(())
+}
+
+/// Takes a log for this process.
+fn own(log: &Log, dir: &Path, options: &SpoolOptions) -> Result<Writer> {
+    let durability = options.durability.in_log(options.commit_delay);
+    log.writer_with(&WriterOptions::new().durability(durability).exclusive(true)).map_err(|error| {
+        if error.kind() == jlog::ErrorKind::Busy {
+            let pid = log.owner().ok().flatten();
+            return SpoolError::Locked { path: dir.to_path_buf(), pid };
+        }
+        error.into()
+    })
+}
+
+/// The last record that whoever looks on can see.
+fn last_id(log: &Log) -> Result<Option<RecordId>> {
+    if log.segments()?.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(log.last_id()?))
+}
