@@ -71,8 +71,8 @@ typedef struct _jlog_message_header_compressed {
   uint32_t compressed_len; /* bytes that it takes in the segment */
 } jlog_message_header_compressed;
 
-/* A message read or to be written. `header` points into the message itself (`aligned_header`) or into memory of the
- * context; in a log without compression its compressed_len means nothing. */
+/* A message read or to be written. After reading, `header` points to the message's header, most often `aligned_header`;
+ * in a log without compression its compressed_len means nothing. */
 typedef struct _jlog_message {
   jlog_message_header_compressed *header;
   uint32_t mess_len;
@@ -254,10 +254,13 @@ JLOG_API(int) jlog_ctx_flush_pre_commit_buffer(jlog_ctx *ctx);
  * new, and both are the checkpoint. Where a segment is behind the reader, its checkpoint moves on to the next one. */
 JLOG_API(int) jlog_ctx_read_interval(jlog_ctx *ctx, jlog_id *first_mess, jlog_id *last_mess);
 
-/* Reads one message. msg->mess and msg->header are lent by the context until its next read_interval, read or close. */
+/* Reads one message. msg->header points into `msg`. msg->mess is lent by the context: in a log without compression that
+ * is read by JLOG_READ_METHOD_MMAP, until the next read_interval, the next read of another segment, or close; else until
+ * the next read. */
 JLOG_API(int) jlog_ctx_read_message(jlog_ctx *ctx, const jlog_id *id, jlog_message *msg);
 
-/* Reads `count` messages of one segment, from `id` on, into an array; all are lent at once. 0, not the number. */
+/* Reads `count` messages of one segment, from `id` on, into an array; all are lent at once, until the next read. 0, not
+ * the number. */
 JLOG_API(int) jlog_ctx_bulk_read_messages(jlog_ctx *ctx, const jlog_id *id, const int count, jlog_message *msgs);
 
 /* All messages up to `checkpoint` are done with: the next reader of this subscriber goes on behind it. Deletes
