@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -51,10 +52,12 @@ static int check_text(const char *expected, const char *found, const char *what,
                     found ? found : "NULL");
 }
 
+/* The context is looked at only where it is needed. */
 static int check_result(jlog_ctx *ctx, int code, int result, const char *what, const char *file, int line) {
   if (code == JLOG_ERR_SUCCESS)
-    return check_that(result == 0, file, line, "%s: expected 0, found %d (%s, errno %d)", what, result,
-                      jlog_ctx_err_string(ctx), jlog_ctx_errno(ctx));
+    return result == 0 ? check_that(1, file, line, "")
+                       : check_that(0, file, line, "%s: expected 0, found %d (%s, errno %d)", what, result,
+                                    jlog_ctx_err_string(ctx), jlog_ctx_errno(ctx));
   return check_that(result == -1 && jlog_ctx_err(ctx) == code, file, line, "%s: expected -1 %s, found %d %s", what,
                     jlog_err_string(code), result, jlog_ctx_err_string(ctx));
 }
@@ -190,7 +193,7 @@ static void make_log(const char *path, size_t segment_size) {
   OK(ctx, jlog_ctx_alter_journal_size(ctx, segment_size));
   OK(ctx, jlog_ctx_init(ctx));
   OK(ctx, jlog_ctx_add_subscriber(ctx, "s", JLOG_BEGIN));
-  OK(ctx, jlog_ctx_close(ctx));
+  EQUAL(0, jlog_ctx_close(ctx));
 }
 
 static jlog_ctx *writer(const char *path) {
