@@ -95,11 +95,11 @@ static int finish(void) {
 
 /* ---- paths and files ---- */
 
-/* A path in the scratch directory; the last sixteen are kept. */
+/* A path in the scratch directory; the last 256 are kept. */
 static char *at(const char *format, ...) {
-  static char paths[16][PATH_MAX];
+  static char paths[256][PATH_MAX];
   static unsigned next;
-  char *path = paths[next++ % 16];
+  char *path = paths[next++ % 256];
   va_list arguments;
   int n = snprintf(path, PATH_MAX, "%s/", check_scratch);
   va_start(arguments, format);
@@ -109,9 +109,9 @@ static char *at(const char *format, ...) {
 }
 
 static char *in(const char *log, const char *name) {
-  static char paths[16][PATH_MAX];
+  static char paths[256][PATH_MAX];
   static unsigned next;
-  char *path = paths[next++ % 16];
+  char *path = paths[next++ % 256];
   snprintf(path, PATH_MAX, "%.3000s/%.255s", log, name);
   return path;
 }
