@@ -433,14 +433,35 @@ fn sync_checkpoints(log: &Shared, listing: &Listing) -> Result<()> {
 
 /// Moves a subscriber's checkpoint and removes what nobody wants any more because of it.
 pub(crate) fn advance(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
+    let allowed = |first: Option<&SegmentId>| match first {
+        Some(first) if to.segment < *first => {
+            let what = format!("segment {} was removed", to.segment);
+            Err(Error::new(ErrorKind::Invalid, "move the checkpoint back", what).at(log.dir()))
+        }
+        _ => Ok(()),
+    };
+    advance_where(log, subscriber, to, allowed)
+}
+
+/// As [`advance`], to any place at all.
+pub(crate) fn force(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
+    advance_where(log, subscriber, to, |_| Ok(()))
+}
+
+/// Moves a checkpoint; back only if `allowed` says so of the first segment that is there.
+fn advance_where(
+    log: &Shared,
+    subscriber: &Subscriber,
+    to: RecordId,
+    allowed: impl FnOnce(Option<&SegmentId>) -> Result<()>,
+) -> Result<Vec<SegmentId>> {
     // Who goes back must not meet somebody who is about to remove what he wants.
     let back = of(log, subscriber).is_ok_and(|now| to.segment < now.segment);
     let open = || File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite);
     let metastore = if back { Some(open()?) } else { None };
     let _lock = metastore.as_ref().map(File::lock).transpose()?;
-    if back && log.listing()?.segments.first().is_some_and(|first| to.segment < *first) {
-        let what = format!("segment {} was removed", to.segment);
-        return Err(Error::new(ErrorKind::Invalid, "move the checkpoint back", what).at(log.dir()));
+    if back {
+        allowed(log.listing()?.segments.first())?;
     }
     let from = set(log, subscriber, to)?;
     match from {

@@ -158,8 +158,8 @@ impl Cursor {
         self.next_up_to(RecordId::new(u32::MAX, u32::MAX))
     }
 
-    /// As [`Cursor::next_record`], but no record beyond `last`: `None` where the next one is.
-    pub(crate) fn next_up_to(&mut self, last: RecordId) -> Result<Option<Record<'_>>> {
+    /// As [`Cursor::next_record`], but no record beyond `last`: `None` where the next one is, which later calls deliver.
+    pub fn next_up_to(&mut self, last: RecordId) -> Result<Option<Record<'_>>> {
         if let Some(found) = self.quick(last) {
             return Ok(Some(self.lend(&found)));
         }
@@ -293,6 +293,17 @@ impl Cursor {
         Some(gap)
     }
 
+    /// As [`Cursor::skip_gap`], after keeping a copy of the damaged bytes: see [`OnDamage::Quarantine`].
+    ///
+    /// # Errors
+    /// Where the copy cannot be made; the gap is not passed over then.
+    pub fn quarantine_gap(&mut self) -> Result<Option<Gap>> {
+        if let Some(gap) = &self.met {
+            self.quarantine((gap.segment, gap.from, gap.to))?;
+        }
+        Ok(self.skip_gap())
+    }
+
     /// How many gaps were passed over so far.
     pub fn gaps(&self) -> u64 {
         self.gaps
@@ -323,7 +334,8 @@ impl Cursor {
         }
     }
 
-    pub(crate) fn segment(&self) -> SegmentId {
+    /// The segment it is in: of the last record delivered, or, where that one's segment is finished and read, a later one.
+    pub fn segment(&self) -> SegmentId {
         self.segment
     }
 

@@ -17,6 +17,7 @@ mod gap;
 pub mod inspect;
 mod kept;
 mod lag;
+mod libjlog;
 mod metrics;
 mod names;
 mod pre_commit;

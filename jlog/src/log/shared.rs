@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     files: OpenFiles,
     /// Which subscriber, in the order of names, was last found to keep a segment.
     holder: AtomicUsize,
+    /// The permission bits of new files, where they are not to be the metastore's; 0 where they are.
+    mode: AtomicU32,
     #[cfg(feature = "async")]
     watcher: super::future::Watcher,
 }
@@ -81,6 +83,7 @@ impl Shared {
             metrics: Metrics::default(),
             files: OpenFiles::default(),
             holder: AtomicUsize::new(0),
+            mode: AtomicU32::new(0),
             #[cfg(feature = "async")]
             watcher: Default::default(),
         }
@@ -108,6 +111,10 @@ impl Shared {
 
     pub(crate) fn files(&self) -> &OpenFiles {
         &self.files
+    }
+
+    pub(crate) fn mode(&self) -> &AtomicU32 {
+        &self.mode
     }
 
     pub(crate) fn holder(&self) -> &AtomicUsize {
@@ -478,6 +485,11 @@ impl Shared {
     pub(crate) fn durable_in(&self, id: SegmentId) -> Result<u32> {
         let told = self.control()?.map(|control| control.durable);
         Ok(told.filter(|durable| durable.segment == id).map_or(0, |durable| durable.marker))
+    }
+
+    /// The highest segment that is known to exist, without a look at the disk.
+    pub(crate) fn seen(&self) -> SegmentId {
+        SegmentId(self.floor.load(Ordering::Relaxed))
     }
 
     /// A segment of this number is known to exist.

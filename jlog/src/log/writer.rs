@@ -1,5 +1,6 @@
 //! `Writer`: appends to a log of either format.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -441,8 +442,12 @@ impl Drop for Ticker {
     }
 }
 
-/// New files get the metastore's permissions, as all of a log's files have the same.
+/// New files get the metastore's permissions, as all of a log's files have the same; or those that were asked for.
 pub(crate) fn data_mode(log: &Shared) -> Result<u32> {
+    let chosen = log.mode().load(Ordering::Relaxed);
+    if chosen != 0 {
+        return Ok(chosen);
+    }
     let path = log.dir().join(METASTORE);
     let info = log.disk().info(&path, false).map_err(|e| Error::io("look at the metastore", &path, e))?;
     Ok(info.mode & 0o666)
