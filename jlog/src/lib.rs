@@ -47,9 +47,9 @@ pub use id::{Marker, NotARecordId, RecordId, SegmentId, Timestamp};
 #[cfg(feature = "async")]
 pub use log::{Append, Ready};
 pub use log::{
-    Counts, CreateOptions, Cursor, Durability, Entry, Format, Gap, GapKind, Interval, Lag, Log, OnDamage,
-    Pending, Place, Reader, Record, Recovery, Retention, Start, Subscriber, Tail, WhenFull, Writer,
-    WriterOptions,
+    Checkpoint, Counts, CreateOptions, Cursor, Durability, Entry, Format, Gap, GapKind, Index, Interval, Lag,
+    Log, OnDamage, Pending, Place, Reader, Record, Recovery, Retention, Start, Subscriber, Tail, WhenFull,
+    Writer, WriterOptions,
 };
 pub use log::{inspect, repair};
 pub use order::Order;

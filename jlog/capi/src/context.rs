@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use jlog_core::{Log, Metastore, RecordId, Writer};
+use jlog_core::{Log, Metastore, RecordId, SegmentId, Writer};
 
 use crate::codes::{self, Failure, Outcome};
 use crate::open::Settings;
@@ -235,13 +235,16 @@ impl Context {
         lock(&self.detail).as_ptr()
     }
 
-    /// Brings what programs see of the metastore up to date.
-    pub(crate) fn learn(&self, log: &Log) {
-        let Ok(meta) = log.metastore() else { return };
-        self.known.storage_log.store(meta.active.0, Ordering::Relaxed);
+    /// Brings what programs see of the metastore up to date, and returns the active segment.
+    pub(crate) fn learn(&self, log: &Log) -> jlog_core::Result<SegmentId> {
+        let meta = log.metastore()?;
+        // After a power cut the metastore may lag behind the segments.
+        let active = if meta.active < log.seen_segment() { log.active_segment()? } else { meta.active };
+        self.known.storage_log.store(active.0, Ordering::Relaxed);
         self.known.unit_limit.store(meta.unit_limit, Ordering::Relaxed);
         self.known.safety.store(meta.safety as u32, Ordering::Relaxed);
         self.known.hdr_magic.store(magic_of(log, &meta), Ordering::Relaxed);
+        Ok(active)
     }
 
     fn fail(&self, failure: &Failure) {

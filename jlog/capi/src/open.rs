@@ -235,7 +235,7 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut Context, size: us
         let state = context.state();
         // Another process may have changed it since.
         if let (Mode::Append, Some(log)) = (context.mode(), &state.log) {
-            context.learn(log);
+            context.learn(log).code(codes::CREATE_META)?;
         }
         let known = &context.known.unit_limit;
         if usize::try_from(known.load(Ordering::Relaxed)) == Ok(size) {
@@ -373,10 +373,11 @@ pub unsafe extern "C" fn jlog_ctx_open_reader(ctx: *mut Context, subscriber: *co
             let subscriber = Subscriber::existing(name).map_err(|error| {
                 Failure::new(codes::INVALID_SUBSCRIBER, libc::ENAMETOOLONG).because(error.to_string())
             })?;
-            let at = log.checkpoint(&subscriber).code(codes::INVALID_SUBSCRIBER)?;
-            context.learn(&log);
+            let checkpoint = log.open_checkpoint(&subscriber).code(codes::INVALID_SUBSCRIBER)?;
+            let at = checkpoint.get().code(codes::INVALID_SUBSCRIBER)?;
+            context.learn(&log).code(codes::META_OPEN)?;
             let mut state = context.state();
-            state.reading = Some(Box::new(Reading::new(log.clone(), subscriber, at)));
+            state.reading = Some(Box::new(Reading::new(log.clone(), checkpoint, at)));
             state.log = Some(log);
             Ok(())
         })();

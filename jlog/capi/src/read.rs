@@ -1,6 +1,7 @@
 //! Reading: intervals, messages, checkpoints, and the ids that walk along a log.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::Ordering;
 
 use jlog_core::{Format, Log, Marker, RecordId, SegmentId};
 
@@ -29,9 +30,11 @@ pub unsafe extern "C" fn jlog_ctx_read_interval(ctx: *mut Context, start: *mut I
         require_place(start)?;
         require_place(finish)?;
         let mut state = context.state();
-        let interval = reading(&mut state)?.interval(&mut |note| context.note(note))?;
-        context.learn(log_of(&state)?);
-        if interval.count == 0 && segment_size(context.dir(), interval.start.segment.0).is_err() {
+        let active = context.learn(log_of(&state)?).code(codes::META_OPEN)?;
+        let interval = reading(&mut state)?.interval(active, &mut |note| context.note(note))?;
+        if interval.finish.marker == Marker(0)
+            && segment_size(context.dir(), interval.start.segment.0).is_err()
+        {
             context.learn_errno(libc::ENOENT);
         }
         give(start, interval.start.into());
@@ -98,7 +101,7 @@ pub unsafe extern "C" fn jlog_ctx_bulk_read_messages(
 /// The mode, and the way of reading that was chosen.
 fn begin_read(context: &Context) -> Outcome<std::sync::RwLockWriteGuard<'_, State>> {
     context.require(Mode::Read, codes::ILLEGAL_WRITE)?;
-    let method = context.read_method.load(std::sync::atomic::Ordering::Relaxed);
+    let method = context.read_method.load(Ordering::Relaxed);
     if method >= READ_METHODS {
         let what = format!("there is no read method {method}");
         return Err(Failure::new(codes::NOT_SUPPORTED, libc::EINVAL).because(what));
@@ -107,7 +110,7 @@ fn begin_read(context: &Context) -> Outcome<std::sync::RwLockWriteGuard<'_, Stat
 }
 
 fn magic(context: &Context) -> u32 {
-    context.known.hdr_magic.load(std::sync::atomic::Ordering::Relaxed)
+    context.known.hdr_magic.load(Ordering::Relaxed)
 }
 
 /// Fills in a message of the caller's. Its bytes are lent until the next interval.
@@ -293,7 +296,11 @@ fn behind(log: &Log, at: RecordId) -> Outcome<(RecordId, RecordId)> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_snprint_logid(buffer: *mut c_char, room: c_int, id: *const Id) -> c_int {
     guarded(-1, || {
-        let text = id_at(id).ok()?.to_string();
+        let id = id_at(id).ok()?;
+        // Programs print ids in their inner loops.
+        let mut text = [b':'; 17];
+        hex(&mut text[..8], id.segment.0);
+        hex(&mut text[9..], id.marker.0);
         let room = usize::try_from(room).ok()?;
         if room > 0 && !buffer.is_null() {
             let fits = text.len().min(room - 1);
@@ -305,4 +312,11 @@ pub unsafe extern "C" fn jlog_snprint_logid(buffer: *mut c_char, room: c_int, id
         }
         c_int::try_from(text.len()).ok()
     })
+}
+
+/// Eight hex digits of a number.
+fn hex(digits: &mut [u8], number: u32) {
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place) & 15) as usize];
+    }
 }

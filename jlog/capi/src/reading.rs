@@ -4,16 +4,15 @@
 //! copied once, while they are walked and checked, into pages that stay where they are until the next interval is asked
 //! for: as long as libjlog's pointers hold.
 
-use jlog_core::{Cursor, ErrorKind, Gap, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp};
+use jlog_core::{Checkpoint, Cursor, ErrorKind, Gap, Index, Log, Marker, RecordId, SegmentId, Timestamp};
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
 
 /// A reader's place, and the records it has at hand.
 pub(crate) struct Reading {
     log: Log,
-    subscriber: Subscriber,
-    /// The checkpoint, as far as this reader knows: what holds when the subscriber was removed under it, as jlogtail does.
-    at: RecordId,
+    /// Open, so that it is this reader's although the subscriber is removed, as jlogtail does.
+    checkpoint: Checkpoint,
     /// Behind the last record at hand.
     cursor: Cursor,
     /// The segment that `held` lies in; the marker of its first record.
@@ -51,13 +50,11 @@ const MOST_BYTES: usize = 64 << 20;
 const MOST_RECORDS: usize = 1 << 21;
 
 impl Reading {
-    pub(crate) fn new(log: Log, subscriber: Subscriber, at: RecordId) -> Reading {
-        let cursor = log.cursor_after(at);
+    pub(crate) fn new(log: Log, checkpoint: Checkpoint, at: RecordId) -> Reading {
         Reading {
+            cursor: log.cursor_after(at),
             log,
-            subscriber,
-            at,
-            cursor,
+            checkpoint,
             segment: at.segment,
             base: at.marker.0.saturating_add(1),
             held: Vec::new(),
@@ -76,27 +73,17 @@ impl Reading {
 
     /// The checkpoint now: another process may have moved it.
     pub(crate) fn checkpoint(&self) -> Outcome<RecordId> {
-        match self.log.checkpoint(&self.subscriber) {
-            Err(error) if error.kind() == ErrorKind::UnknownSubscriber => Ok(self.at),
-            outcome => outcome.code(codes::INVALID_SUBSCRIBER),
-        }
+        self.checkpoint.get().code(codes::INVALID_SUBSCRIBER)
     }
 
-    /// Moves the checkpoint; in memory alone, if the subscriber was removed.
+    /// Moves the checkpoint, and removes what nobody wants any more because of it.
     pub(crate) fn move_to(&mut self, to: RecordId) -> Outcome<()> {
-        match self.log.force_checkpoint(&self.subscriber, to) {
-            Err(error) if error.kind() == ErrorKind::UnknownSubscriber => {}
-            outcome => drop(outcome.code(codes::CHECKPOINT)?),
-        }
-        self.at = to;
-        Ok(())
+        self.checkpoint.force(to).map(drop).code(codes::CHECKPOINT)
     }
 
     /// What is unread of the next segment that has any of it. What was passed over is told to `note`.
-    pub(crate) fn interval(&mut self, note: &mut dyn FnMut(String)) -> Outcome<Interval> {
+    pub(crate) fn interval(&mut self, active: SegmentId, note: &mut dyn FnMut(String)) -> Outcome<Interval> {
         let mut at = self.checkpoint()?;
-        self.at = at;
-        let active = self.log.active_segment().code(codes::META_OPEN)?;
         if at.segment > active {
             // A checkpoint of a log that had more segments: nothing, until the writer gets there.
             return Ok(Interval { start: at, finish: at, count: 0 });
@@ -208,7 +195,7 @@ impl Reading {
     /// Closes what is open of the log's segments, and forgets what is at hand.
     pub(crate) fn let_go(&mut self) {
         self.near = None;
-        self.start(self.at);
+        self.start(RecordId { segment: self.segment, marker: Marker(self.last()) });
     }
 
     fn start(&mut self, at: RecordId) {
@@ -312,8 +299,10 @@ enum More {
 /// Keeps the index of a classic segment as libjlog's readers keep it, who need it.
 #[derive(Default)]
 struct IndexUpkeep {
+    /// The segment's, once something was listed.
+    open: Option<Index>,
     closed: bool,
-    /// The segment is damaged: its markers here are not what libjlog would number them.
+    /// The segment is damaged: its markers here are not what libjlog would number them; or nothing can be written.
     broken: bool,
 }
 
@@ -325,13 +314,19 @@ impl IndexUpkeep {
     /// Lists what was read. It is a cache: where it cannot be written, reading goes on without.
     fn extend(&mut self, log: &Log, segment: SegmentId, known: u32, offsets: &[u64], close: bool) {
         let nothing_new = offsets.is_empty() && (!close || self.closed);
-        if self.broken || nothing_new || log.format() != jlog_core::Format::Classic {
+        if self.broken || nothing_new {
             return;
         }
-        let listed = log.extend_index(segment, known, offsets, close);
-        if matches!(listed, Ok(false)) && log.build_index(segment).is_err() {
-            self.broken = true;
+        if self.open.is_none() {
+            self.open = log.open_index(segment).ok();
         }
+        let listed = self.open.as_ref().map(|index| index.extend(known, offsets, close));
+        let listed = match listed {
+            Some(Ok(false)) => log.build_index(segment).is_ok(),
+            Some(Ok(true)) => true,
+            Some(Err(_)) | None => false,
+        };
+        self.broken = !listed;
         self.closed = close;
     }
 }

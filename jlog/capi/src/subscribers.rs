@@ -91,7 +91,9 @@ fn put(context: &Context, state: &State, name: &[u8], to: RecordId, code: i32) -
         _ => {}
     }
     match Place::of(context, state)? {
-        Place::Log(log) => log.force_checkpoint(&subscriber(name)?, to).map(drop).code(code),
+        Place::Log(log) => {
+            log.open_checkpoint(&subscriber(name)?).and_then(|at| at.force(to)).map(drop).code(code)
+        }
         Place::Bare(dir) => {
             fs::remove_file(checkpoint_path(&dir, name)).code(code)?;
             Place::create_bare(&dir, name, state.settings.mode(), to)

@@ -259,7 +259,7 @@ fn forget(context: &Context, state: &mut State) -> Outcome<()> {
     }
     if let (Some(reading), Some(log)) = (&mut state.reading, &state.log) {
         reading.let_go();
-        context.learn(log);
+        context.learn(log).code(codes::META_OPEN)?;
     }
     Ok(())
 }
@@ -333,7 +333,7 @@ fn good_checkpoints(log: &Log, context: &Context) -> Outcome<usize> {
         } else if inside {
             // It has read all there was.
             let end = RecordId { marker: Marker(records), ..at };
-            log.force_checkpoint(&subscriber, end).code(codes::CHECKPOINT)?;
+            log.open_checkpoint(&subscriber).and_then(|at| at.force(end)).code(codes::CHECKPOINT)?;
         }
     }
     Ok(good)

@@ -63,7 +63,7 @@ pub(crate) fn open(context: &Context, log: Log) -> Outcome<()> {
         }
     }
     note_buffer(context, &log);
-    context.learn(&log);
+    context.learn(&log).code(codes::META_OPEN)?;
     state.log = Some(log);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checked::retention::{self, Limits};
 use super::checked::settings::Retention;
@@ -102,13 +103,17 @@ pub(crate) fn checked_file(log: &Shared, path: &Path, id: RecordId, generation: 
     bytes
 }
 
-/// Reads a checkpoint without a lock: it may change at any time, so it is read until it reads the same twice.
+/// Reads a checkpoint without a lock: see [`read_file`].
 pub(crate) fn read(log: &Shared, path: &Path) -> Result<Stored> {
+    let file = File::open_existing(&**log.disk(), path, Open::Read)?;
+    file.map_or(Ok(Stored::Nobody), |file| read_file(log, &file))
+}
+
+/// Reads a checkpoint without a lock: it may change at any time, so it is read until it reads the same twice.
+fn read_file(log: &Shared, file: &File) -> Result<Stored> {
     if log.checked().is_some() {
-        let file = File::open_existing(&**log.disk(), path, Open::Read)?;
-        return file.map_or(Ok(Stored::Nobody), |file| read_checked(log, &file, path));
+        return read_checked(log, file, file.path());
     }
-    let Some(file) = File::open_existing(&**log.disk(), path, Open::Read)? else { return Ok(Stored::Nobody) };
     let mut before = [0; CHECKPOINT_LEN];
     let mut got = file.pread_up_to(&mut before, 0)?;
     for _ in 0..8 {
@@ -214,9 +219,13 @@ fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<Rec
     let Some(file) = File::open_existing(&**log.disk(), &path, Open::ReadWrite)? else {
         return Err(unknown(log, subscriber));
     };
+    set_file(log, &file, to)
+}
+
+fn set_file(log: &Shared, file: &File, to: RecordId) -> Result<Option<RecordId>> {
     let _lock = file.lock()?;
     if log.checked().is_some() {
-        return set_checked(log, &file, to);
+        return set_checked(log, file, to);
     }
     let order = log.codec().order;
     let mut bytes = [0; CHECKPOINT_LEN];
@@ -227,7 +236,7 @@ fn set(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Option<Rec
     file.pwrite(&encode_checkpoint(to, order), 0)?;
     let leaves = from.is_some_and(|from| from.segment < to.segment);
     if leaves || log.metastore()?.safety == Safety::Safe {
-        sync_or_forget(log, &file)?;
+        sync_or_forget(log, file)?;
     }
     Ok(from)
 }
@@ -440,31 +449,76 @@ pub(crate) fn advance(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Re
         }
         _ => Ok(()),
     };
-    advance_where(log, subscriber, to, allowed)
+    advance_where(log, to, of(log, subscriber).ok(), allowed, || set(log, subscriber, to))
 }
 
-/// As [`advance`], to any place at all.
-pub(crate) fn force(log: &Shared, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
-    advance_where(log, subscriber, to, |_| Ok(()))
+/// A subscriber's checkpoint, held open: it stays this subscriber's when its name is removed, as libjlog's readers have it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    log: Arc<Shared>,
+    file: File,
+    /// What it was when it was last asked for, as bytes and as an id.
+    known: Mutex<Option<([u8; CHECKPOINT_LEN], RecordId)>>,
 }
 
-/// Moves a checkpoint; back only if `allowed` says so of the first segment that is there.
+impl Checkpoint {
+    pub(crate) fn open(log: &Arc<Shared>, subscriber: &Subscriber) -> Result<Checkpoint> {
+        let path = checkpoint_path(log.dir(), subscriber);
+        match File::open_existing(&**log.disk(), &path, Open::ReadWrite)? {
+            Some(file) => Ok(Checkpoint { log: Arc::clone(log), file, known: Mutex::default() }),
+            None => Err(unknown(log, subscriber)),
+        }
+    }
+
+    /// Where it is now.
+    pub fn get(&self) -> Result<RecordId> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // What reads as it did before was not being changed: readers that wait ask all the time.
+        if let (Some((bytes, id)), None) = (&*known, self.log.checked()) {
+            let mut now = [0; CHECKPOINT_LEN];
+            if self.file.pread_up_to(&mut now, 0)? == CHECKPOINT_LEN && now == *bytes {
+                return Ok(*id);
+            }
+        }
+        match read_file(&self.log, &self.file)? {
+            Stored::At(id, _) => {
+                *known = Some((encode_checkpoint(id, self.log.codec().order), id));
+                Ok(id)
+            }
+            Stored::Short(_) | Stored::Nobody => {
+                let what = unreadable(&self.log, self.file.size()?);
+                Err(Error::damaged("read the checkpoint", self.file.path(), 0, what))
+            }
+        }
+    }
+
+    /// Moves it to any place, whether the log has it or not, and removes the segments that nobody wants any more because of
+    /// it. Durable as [`Log::set_checkpoint`](crate::Log::set_checkpoint) says. Reading from a place that the log does not
+    /// have is an error, until it has.
+    pub fn force(&self, to: RecordId) -> Result<Vec<SegmentId>> {
+        self.log.require_writable()?;
+        let set = || set_file(&self.log, &self.file, to);
+        advance_where(&self.log, to, self.get().ok(), |_| Ok(()), set)
+    }
+}
+
+/// Moves a checkpoint that was at `now`, by `set`; back only if `allowed` says so of the first segment that is there.
 fn advance_where(
     log: &Shared,
-    subscriber: &Subscriber,
     to: RecordId,
+    now: Option<RecordId>,
     allowed: impl FnOnce(Option<&SegmentId>) -> Result<()>,
+    set: impl FnOnce() -> Result<Option<RecordId>>,
 ) -> Result<Vec<SegmentId>> {
     // Who goes back must not meet somebody who is about to remove what he wants.
-    let back = of(log, subscriber).is_ok_and(|now| to.segment < now.segment);
+    let back = now.is_some_and(|now| to.segment < now.segment);
     let open = || File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite);
     let metastore = if back { Some(open()?) } else { None };
     let _lock = metastore.as_ref().map(File::lock).transpose()?;
     if back {
         allowed(log.listing()?.segments.first())?;
     }
-    let from = set(log, subscriber, to)?;
-    match from {
+    match set()? {
         // With a metastore that cannot be believed nothing is deleted.
         Some(from) if from.segment < to.segment && log.metastore_problem().is_none() => {
             prune(log, from.segment, to.segment)

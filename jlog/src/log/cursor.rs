@@ -579,8 +579,12 @@ impl Cursor {
     /// The log ends here: is that a place where the cursor could have started?
     fn check_start(&self) -> Result<()> {
         let marker = self.walk.as_ref().map_or(0, Walk::marker);
+        let behind_start = self.skip.0 > marker && self.last.is_none();
+        if self.segment <= self.log.seen() && !behind_start {
+            return Ok(());
+        }
         let active = self.log.active()?;
-        let beyond = self.segment > active && !self.passed_end || self.skip.0 > marker && self.last.is_none();
+        let beyond = self.segment > active && !self.passed_end || behind_start;
         if !beyond {
             return Ok(());
         }

@@ -2,18 +2,23 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Log, checkpoints, writer};
+use super::checkpoints::Checkpoint;
+use super::{Log, writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{RecordId, SegmentId};
+use crate::id::SegmentId;
 use crate::io::{File, Open};
 use crate::log::names::Subscriber;
+use crate::order::Order;
 use crate::record::classic::INDEX_ENTRY;
 
 impl Log {
-    /// As [`Log::set_checkpoint`], to any place, whether the log has it or not. Reading from one that it does not have is an
-    /// error, until it has.
-    pub fn force_checkpoint(&self, subscriber: &Subscriber, to: RecordId) -> Result<Vec<SegmentId>> {
-        checkpoints::force(&self.shared, subscriber, to)
+    /// Opens a subscriber's checkpoint, to move it as libjlog's readers do: anywhere, and whether or not the subscriber is
+    /// removed meanwhile.
+    ///
+    /// # Errors
+    /// [`UnknownSubscriber`](ErrorKind::UnknownSubscriber).
+    pub fn open_checkpoint(&self, subscriber: &Subscriber) -> Result<Checkpoint> {
+        Checkpoint::open(&self.shared, subscriber)
     }
 
     /// Chooses the permission bits (less the umask) of the files that this handle, and its writers and readers, make from now
@@ -27,42 +32,51 @@ impl Log {
         self.shared.seen()
     }
 
-    /// Adds what was read of a classic segment to its index, as libjlog's readers do when they read on: `offsets` are those
-    /// of the records behind the first `known` ones, one after another; `close` says that they are the last ones of a
-    /// finished segment. False if the index does not list those first ones, and has to be made anew by
-    /// [`Log::build_index`]. In the kernel when it returns.
+    /// Opens the index of a classic segment, to add what is read of it; made empty where there is none.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) for a checksummed log, whose indexes its writer makes.
-    pub fn extend_index(&self, segment: SegmentId, known: u32, offsets: &[u64], close: bool) -> Result<bool> {
+    pub fn open_index(&self, segment: SegmentId) -> Result<Index> {
         if self.shared.checked().is_some() {
             let what = "the writer of a checksummed log makes its indexes";
             return Err(Error::new(ErrorKind::Unsupported, "extend the index", what).at(self.path()));
         }
-        let path = self.shared.index_path(segment);
-        let file = File::open(&**self.shared.disk(), &path, Open::Create(writer::data_mode(&self.shared)?))?;
-        let _lock = file.lock()?;
-        let size = file.size()?;
-        let Some(listed) = (size / INDEX_ENTRY as u64).checked_sub(u64::from(known)) else {
+        let (path, mode) = (self.shared.index_path(segment), writer::data_mode(&self.shared)?);
+        Ok(Index { file: File::open(&**self.shared.disk(), &path, Open::Create(mode))?, order: self.order() })
+    }
+}
+
+/// The index of a classic segment, which libjlog's readers extend as they read on, and cannot do without.
+#[derive(Debug)]
+pub struct Index {
+    file: File,
+    order: Order,
+}
+
+impl Index {
+    /// Adds what was read: `offsets` are those of the records behind the first `known` ones, one after another; `close`
+    /// says that they are the last ones of a finished segment. False if the index does not list those first ones, and has to
+    /// be made anew by [`Log::build_index`]. In the kernel when it returns.
+    pub fn extend(&self, known: u32, offsets: &[u64], close: bool) -> Result<bool> {
+        let _lock = self.file.lock()?;
+        let size = self.file.size()?;
+        let listed = (size / INDEX_ENTRY as u64).checked_sub(u64::from(known));
+        let Some(listed) = listed.filter(|_| size.is_multiple_of(INDEX_ENTRY as u64)) else {
             return Ok(false);
         };
-        if !size.is_multiple_of(INDEX_ENTRY as u64) {
-            return Ok(false);
-        }
         // Another reader may have come as far, or further: what it has listed stays.
         let Some(new) = usize::try_from(listed).ok().and_then(|listed| offsets.get(listed..)) else {
             return Ok(true);
         };
-        let order = self.order();
         let mut bytes = vec![0; new.len() * INDEX_ENTRY];
         for (entry, offset) in bytes.chunks_exact_mut(INDEX_ENTRY).zip(new) {
-            order.put_u64(entry, *offset);
+            self.order.put_u64(entry, *offset);
         }
         // An index that lists nothing is never closed.
         if close && u64::from(known) + offsets.len() as u64 > 0 {
             bytes.extend_from_slice(&[0; INDEX_ENTRY]);
         }
-        file.pwrite(&bytes, size)?;
+        self.file.pwrite(&bytes, size)?;
         Ok(true)
     }
 }

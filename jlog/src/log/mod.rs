@@ -31,13 +31,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use checked::settings::{Retention, WhenFull};
-pub use checkpoints::Pending;
+pub use checkpoints::{Checkpoint, Pending};
 pub use cursor::{Cursor, OnDamage, Record, Tail};
 pub use durability::Durability;
 #[cfg(feature = "async")]
 pub use future::{Append, Ready};
 pub use gap::{Gap, GapKind};
 pub use lag::Lag;
+pub use libjlog::Index;
 pub use metrics::Counts;
 pub use names::Subscriber;
 pub use reader::{Interval, Reader};
