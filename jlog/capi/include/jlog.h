@@ -88,10 +88,11 @@ typedef enum {
 
 /* A log's safety level, which is kept in the log. In a classic log jlog_ctx_write() returns when the message is
  * on the disk at JLOG_SAFE, and when the kernel has it at the two others: there, the death of the process takes
- * nothing, a loss of power may take what the end of the log had not synced yet. */
+ * nothing, a loss of power may take what the end of the log had not synced yet. In a checksummed log (see the end)
+ * JLOG_ALMOST_SAFE syncs every second as well. */
 typedef enum {
   JLOG_UNSAFE = 0,
-  JLOG_ALMOST_SAFE = 1, /* what a log has if nothing was said */
+  JLOG_ALMOST_SAFE = 1, /* what a classic log has if nothing was said */
   JLOG_SAFE = 2
 } jlog_safety;
 
@@ -313,7 +314,10 @@ typedef enum {
 } jlog_format;
 
 /* Before jlog_ctx_init(): the format of the log it makes. If nothing is said: what the environment variable JLOG_FORMAT
- * says, `classic` or `checksummed`; else classic. An existing log is what it is: opening finds out. */
+ * says, `classic` or `checksummed`; else classic. An existing log is what it is: opening finds out. -1: an unknown
+ * format (JLOG_ERR_NOT_SUPPORTED), or a context that is not new (JLOG_ERR_ILLEGAL_INIT). With anything else in
+ * JLOG_FORMAT jlog_ctx_init() fails (JLOG_ERR_NOT_SUPPORTED). A checksummed log for which no safety level was set is
+ * JLOG_SAFE: what is written to it is on the disk when jlog_ctx_write() returns. */
 JLOG_API(int) jlog_ctx_set_format(jlog_ctx *ctx, jlog_format format);
 
 typedef enum {
@@ -327,11 +331,13 @@ typedef enum {
 /* Before jlog_ctx_open_writer(): what the return of jlog_ctx_write() promises. `milliseconds` is for INTERVAL and GROUP.
  * If nothing is said: what the environment variable JLOG_DURABILITY says, `process`, `sync`, `interval:MS` or
  * `group:MS`; else what the log's safety level says. -1: an unknown level (JLOG_ERR_NOT_SUPPORTED), or a context that
- * is not new (JLOG_ERR_ILLEGAL_OPEN). */
+ * is not new (JLOG_ERR_ILLEGAL_OPEN). With anything else in JLOG_DURABILITY jlog_ctx_open_writer() fails
+ * (JLOG_ERR_NOT_SUPPORTED): a promise that is misspelt is not kept. */
 JLOG_API(int) jlog_ctx_set_durability(jlog_ctx *ctx, jlog_durability durability, unsigned milliseconds);
 
-/* All that this context has written is on the disk, and where readers see it, when it returns 0. After a failed one
- * the writer is of no use any more: what it had not synced is not to be relied upon. */
+/* All that this context has written is on the disk, and where readers see it, when it returns 0; in a context that is
+ * not a writer it fails (JLOG_ERR_ILLEGAL_WRITE). After a sync that failed the writer is of no use any more: what it had
+ * not synced is not to be relied upon. */
 JLOG_API(int) jlog_ctx_sync(jlog_ctx *ctx);
 
 /* The engine's own words for the last error of this context: which file, which byte, what to do. "" if there is none.
