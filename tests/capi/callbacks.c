@@ -1,6 +1,7 @@
 /* The error callback, and the file primitives: shared handles, locks between threads and processes, failures. */
 #include "check.h"
 
+#include <sched.h>
 #include <sys/resource.h>
 
 /* ---- the error callback ---- */
@@ -379,6 +380,32 @@ static void locking_processes(void) {
     waitpid(children[i], &status, 0);
     EQUAL(0, status);
   }
+  EQUAL(8, read_file(path, &count, 8));
+  EQUAL(1000, count);
+
+  claim("a lock keeps a child out that has the handle from its parent");
+  count = 0;
+  write_file(path, &count, 8);
+  file = jlog_file_open(path, 0, 0640, 1);
+  fflush(stdout);
+  for (int i = 0; i < 4; i++) {
+    children[i] = fork();
+    if (children[i] == 0) {
+      for (int n = 0; n < 250; n++) {
+        if (!jlog_file_lock(file) || !jlog_file_pread(file, &count, 8, 0)) _exit(1);
+        if (n % 10 == 0) sched_yield();
+        count++;
+        if (!jlog_file_pwrite(file, &count, 8, 0) || !jlog_file_unlock(file)) _exit(1);
+      }
+      _exit(0);
+    }
+  }
+  for (int i = 0; i < 4; i++) {
+    int status;
+    waitpid(children[i], &status, 0);
+    EQUAL(0, status);
+  }
+  EQUAL(1, jlog_file_close(file));
   EQUAL(8, read_file(path, &count, 8));
   EQUAL(1000, count);
 

@@ -1,5 +1,6 @@
-/* One context written by many threads, two contexts of one log, readers in threads of their own: nothing is lost, nothing
- * comes twice, and each thread's messages come in its order, with segments finished all the while. */
+/* One context written by many threads, two contexts of one log, a context that children have from their parent, readers
+ * in threads of their own: nothing is lost, nothing comes twice, and each writer's messages come in its order, with
+ * segments finished all the while. */
 #include "check.h"
 
 #include <sched.h>
@@ -144,6 +145,47 @@ static void all_at_once(const char *name, const char *what, int contexts, size_t
   EQUAL(0, jlog_ctx_close(ctx));
 }
 
+/* Servers open a log, fork, and write from every process. A lock that belongs to the descriptor instead of the process
+ * does not keep a child out that has it from its parent. */
+static void from_before_a_fork(const char *name, size_t segment_size, int contexts_in_children) {
+  struct writing writing = {0};
+  struct reading reading = {.subscriber = "s", .expected = WRITERS * messages_each};
+  pid_t children[WRITERS];
+
+  claim("a context opened before a fork is written by parent and children");
+  path = at("%s", name);
+  make_log(path, segment_size);
+  writing.ctx = writer(path);
+  /* So that it has its segment open. */
+  OK(writing.ctx, jlog_ctx_flush_pre_commit_buffer(writing.ctx));
+  OK(writing.ctx, jlog_ctx_add_subscriber(writing.ctx, "t", JLOG_BEGIN));
+  fflush(stdout);
+  for (int i = 1; i < WRITERS; i++) {
+    children[i] = fork();
+    if (children[i] == 0) {
+      writing.number = i;
+      /* Some open one of their own, beside the one they have. */
+      if (contexts_in_children && i % 2) writing.ctx = writer(path);
+      write_all(&writing);
+      if (contexts_in_children && i % 2) jlog_ctx_close(writing.ctx);
+      _exit(writing.failures != 0);
+    }
+  }
+  write_all(&writing);
+  EQUAL(0, writing.failures);
+  for (int i = 1; i < WRITERS; i++) {
+    int status = -1;
+    waitpid(children[i], &status, 0);
+    EQUAL(0, status);
+  }
+  EQUAL(0, jlog_ctx_close(writing.ctx));
+  read_all(&reading);
+  EQUAL(0, reading.failure);
+  EQUAL(0, reading.garbled);
+  EQUAL(0, reading.out_of_order);
+  EQUAL(reading.expected, reading.read);
+}
+
 int main(int argc, char **argv) {
   begin(argc, argv);
   messages_each = getenv("CAPI_FEW") ? 60 : 500;
@@ -151,5 +193,8 @@ int main(int argc, char **argv) {
   all_at_once("single", "eight threads write one context without file locks", 1, 0, 0);
   all_at_once("two", "eight threads write two contexts of one log", 2, 0, 1);
   all_at_once("buffered", "eight threads write one context with a buffer", 1, 1000, 1);
+  from_before_a_fork("forked", 4194304, 0);
+  from_before_a_fork("forked-and-finished", 4000, 0);
+  from_before_a_fork("forked-and-opened", 4194304, 1);
   return finish();
 }
