@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use jlog::io::forks;
+
 use crate::error::{Result, SpoolError};
 use crate::record::LogNo;
 use crate::store::Store;
@@ -44,6 +46,7 @@ pub(crate) struct Keeper {
     stop: Arc<AtomicBool>,
     store: Weak<Store>,
     thread: Option<JoinHandle<()>>,
+    forks: u32,
 }
 
 impl Keeper {
@@ -60,7 +63,7 @@ impl Keeper {
                 }
             })
             .map_err(|error| SpoolError::io("start the thread that keeps the spool", &store.dir, error))?;
-        Ok(Keeper { stop, store: Arc::downgrade(store), thread: Some(thread) })
+        Ok(Keeper { stop, store: Arc::downgrade(store), thread: Some(thread), forks: forks() })
     }
 }
 
@@ -102,6 +105,10 @@ fn make_ahead(store: &Store) {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
+        // In a fork there is no such thread.
+        if self.forks != forks() {
+            return;
+        }
         self.stop.store(true, Ordering::Release);
         if let Some(store) = self.store.upgrade() {
             store.keeper.ring();

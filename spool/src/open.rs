@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use jlog::io::Disk;
+use jlog::io::{Disk, PathKind, forks};
 use jlog::{CreateOptions, Log, RecordId, Writer, WriterOptions};
 
 use crate::error::{Result, SpoolError};
@@ -40,6 +40,7 @@ impl Spool {
         let Some(mut settings) = settings else {
             return Err(not_a_spool(dir, "its file `spool` cannot be read; `jlog-repair` makes it anew"));
         };
+        require_own(&*disk, &dir.join(summary::DIR))?;
         let open = |log: LogNo| Log::open_on(Arc::clone(&disk), dir.join(log.name()));
         let logs = [open(LogNo::Arrivals)?, open(LogNo::Survivors)?];
         let mut writers = None;
@@ -76,7 +77,7 @@ impl Spool {
     fn start(store: Arc<Store>, ends: [Option<RecordId>; 2], background: bool) -> Result<Spool> {
         if !background {
             store.load(ends)?;
-            return Ok(Spool { keeper: None, loader: None, store });
+            return Ok(Spool { keeper: None, loader: None, store, forks: forks() });
         }
         let loading = Arc::clone(&store);
         let loader = std::thread::Builder::new()
@@ -85,7 +86,7 @@ impl Spool {
             .spawn(move || drop(loading.load(ends)))
             .map_err(|error| SpoolError::io("start the thread that reads the spool in", &store.dir, error))?;
         let keeper = Some(Keeper::start(&store)?);
-        Ok(Spool { keeper, loader: Some(loader), store })
+        Ok(Spool { keeper, loader: Some(loader), store, forks: forks() })
     }
 }
 
@@ -131,16 +132,36 @@ fn require_unmade(disk: &dyn Disk, dir: &Path, read_only: bool) -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory inside a spool, if it is not there. A link in its place is refused: what is written there, and
+/// removed, would be written and removed elsewhere.
+pub(crate) fn make_dir(disk: &dyn Disk, path: &Path, mode: u32) -> Result<()> {
+    match disk.create_dir(path, mode) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => require_own(disk, path),
+        outcome => outcome.map_err(|error| SpoolError::io("make a directory of the spool", path, error)),
+    }
+}
+
+/// Refuses what lies in a directory's place, if it is none of the spool's own.
+pub(crate) fn require_own(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.info(path, false) {
+        Ok(info) if info.kind == PathKind::Directory => Ok(()),
+        Ok(_) => {
+            Err(SpoolError::Invalid(format!("{}: it is no directory, or a link to one", path.display())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(SpoolError::io("look at a directory of the spool", path, error)),
+    }
+}
+
 /// Makes a spool, or goes on making one. What makes it one, the file `spool`, comes last.
 fn make(disk: &Arc<dyn Disk>, dir: &Path, options: &SpoolOptions) -> Result<()> {
     let mode = options.mode | ((options.mode & 0o444) >> 2);
-    let make_dir = |path: &Path| match disk.create_dir(path, mode) {
+    match disk.create_dir(dir, mode) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(SpoolError::io("make the spool", path, error))
+            return Err(SpoolError::io("make the spool", dir, error));
         }
-        _ => Ok(()),
-    };
-    make_dir(dir)?;
+        _ => {}
+    }
     let compression = if options.compress { jlog::Compression::Lz4 } else { jlog::Compression::None };
     let create = CreateOptions::new()
         .segment_size(options.segment_size)
@@ -154,7 +175,7 @@ fn make(disk: &Arc<dyn Disk>, dir: &Path, options: &SpoolOptions) -> Result<()> 
             other => drop(other?),
         }
     }
-    make_dir(&dir.join(summary::DIR))?;
+    make_dir(&**disk, &dir.join(summary::DIR), mode)?;
     Settings::create(&**disk, dir, 0, options.mode)?;
     let sync =
         |path: &Path| disk.sync_dir(path).map_err(|error| SpoolError::io("sync the directory", path, error));

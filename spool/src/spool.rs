@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use jlog::Timestamp;
+use jlog::io::forks;
 
 use crate::books::{Books, CORRUPT, HELD, PIECES, RESOURCES, UNWRITTEN};
 use crate::builder::MessageBuilder;
@@ -23,12 +24,15 @@ use crate::store::{Change, Store, Written};
 
 /// A spool: messages held durably between "accepted" and "delivered".
 ///
-/// One process owns it; its threads share it by reference. Times are arguments: nothing here asks what time it is.
+/// One process owns it; its threads share it by reference. In a fork of that process it takes nothing, and dropping it
+/// changes nothing: fork first, then open. Times are arguments: nothing here asks what time it is.
 #[derive(Debug)]
 pub struct Spool {
     pub(crate) keeper: Option<Keeper>,
     pub(crate) loader: Option<JoinHandle<()>>,
     pub(crate) store: Arc<Store>,
+    /// The [`forks`] at which it was opened.
+    pub(crate) forks: u32,
 }
 
 /// How far a spool is read in.
@@ -671,7 +675,12 @@ impl Spool {
 
     fn shut(&mut self) -> Result<()> {
         self.keeper = None;
-        if let Some(loader) = self.loader.take() {
+        let loader = self.loader.take();
+        // The threads, and whatever locks they held, are those of the process that opened it.
+        if self.forks != forks() {
+            return Err(SpoolError::Invalid("the spool belongs to the process that opened it".to_owned()));
+        }
+        if let Some(loader) = loader {
             let _ = loader.join();
         }
         if self.store.is_read_only() || self.store.is_closed() {

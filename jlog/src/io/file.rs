@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::{Disk, Open, RawFile, RawMap};
+use super::{Disk, Open, RawFile, RawMap, forks};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An open file. Transfers are whole or fail; interrupted calls are made again.
@@ -14,12 +14,17 @@ use crate::error::{Error, ErrorKind, Result};
 /// every later write, sync or truncation answers [`Poisoned`](crate::ErrorKind::Poisoned) until the file is opened again. After a write
 /// that failed for want of space the file may be longer than before: cut it back with [`File::truncate`].
 ///
+/// It belongs to the process that opened it: a fork of that process shares its locks, so nothing would keep the writes of
+/// the two apart. There it answers [`Poisoned`](crate::ErrorKind::Poisoned) to all but reads.
+///
 /// Dropping the handle closes it, without a sync.
 #[derive(Debug)]
 pub struct File {
     raw: Box<dyn RawFile>,
     path: PathBuf,
     failed: AtomicBool,
+    /// The [`forks`] at which it was opened.
+    forks: u32,
     // Keeps the threads that share this handle apart; the file's lock keeps everybody else out.
     gate: Mutex<()>,
     // Of two syncs at once the kernel tells one that it has failed, and the other that all is well.
@@ -31,7 +36,8 @@ impl File {
     pub fn open(disk: &dyn Disk, path: &Path, how: Open) -> Result<File> {
         let raw = retry(|| disk.open(path, how)).map_err(|e| Error::io("open it", path, e))?;
         let path = path.to_path_buf();
-        Ok(File { raw, path, failed: AtomicBool::new(false), gate: Mutex::new(()), syncing: Mutex::new(()) })
+        let (failed, forks) = (AtomicBool::new(false), forks());
+        Ok(File { raw, path, failed, forks, gate: Mutex::new(()), syncing: Mutex::new(()) })
     }
 
     /// As [`File::open`], but `None` where there is no such file.
@@ -59,6 +65,7 @@ impl File {
     /// meets both ways; it is lost neither by closing another descriptor of the file nor by the death of a thread, and the
     /// kernel releases it when the process dies. The file must be open for writing. Not reentrant.
     pub fn lock(&self) -> Result<LockGuard<'_>> {
+        require_process(self.forks, &self.path)?;
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         retry(|| self.raw.lock(true)).map_err(|e| Error::io("lock it", &self.path, e))?;
         Ok(LockGuard { file: self, _gate: gate })
@@ -66,6 +73,7 @@ impl File {
 
     /// As [`File::lock`], but `None` at once where somebody else holds it.
     pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>> {
+        require_process(self.forks, &self.path)?;
         let gate = match self.gate.try_lock() {
             Ok(gate) => gate,
             // A thread panicked with the lock; dropping its guard released it.
@@ -147,6 +155,7 @@ impl File {
 
     /// Makes what was written durable (fdatasync): on disk when it returns.
     pub fn sync(&self) -> Result<()> {
+        require_process(self.forks, &self.path)?;
         let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.alive()?;
         retry(|| self.raw.sync()).map_err(|e| {
@@ -199,10 +208,12 @@ impl File {
     fn map(&self, make: impl FnOnce(usize) -> io::Result<Box<dyn RawMap>>) -> Result<Map> {
         let failed = |e| Error::io("map it", &self.path, e);
         let len = usize::try_from(self.size()?).map_err(|_| failed(Os::FileTooLarge.into()))?;
-        Ok(Map { raw: make(len).map_err(failed)?, path: self.path.clone(), failed: AtomicBool::new(false) })
+        let raw = make(len).map_err(failed)?;
+        Ok(Map { raw, path: self.path.clone(), failed: AtomicBool::new(false), forks: self.forks })
     }
 
     fn alive(&self) -> Result<()> {
+        require_process(self.forks, &self.path)?;
         if self.failed.load(Ordering::Acquire) { Err(Error::poisoned(&self.path)) } else { Ok(()) }
     }
 
@@ -236,13 +247,17 @@ impl LockGuard<'_> {
 
     /// Releases the lock. Dropping the guard does the same and ignores a failure, which no file system is known to give.
     pub fn unlock(self) -> Result<()> {
+        require_process(self.file.forks, &self.file.path)?;
         self.file.raw.unlock().map_err(|e| Error::io("unlock it", &self.file.path, e))
     }
 }
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        let _ = self.file.raw.unlock();
+        // A fork's copy: the lock is its parent's.
+        if self.file.forks == forks() {
+            let _ = self.file.raw.unlock();
+        }
     }
 }
 
@@ -252,6 +267,7 @@ pub struct Map {
     raw: Box<dyn RawMap>,
     path: PathBuf,
     failed: AtomicBool,
+    forks: u32,
 }
 
 impl Map {
@@ -292,8 +308,18 @@ impl Map {
     }
 
     fn alive(&self) -> Result<()> {
+        require_process(self.forks, &self.path)?;
         if self.failed.load(Ordering::Acquire) { Err(Error::poisoned(&self.path)) } else { Ok(()) }
     }
+}
+
+/// Refuses a handle that was opened by the process that this one was forked from.
+pub(crate) fn require_process(opened_at: u32, path: &Path) -> Result<()> {
+    if opened_at == forks() {
+        return Ok(());
+    }
+    let what = "it was opened before this process was forked from the one that has it; open it here";
+    Err(Error::new(ErrorKind::Poisoned, "use a handle", what).at(path))
 }
 
 /// Makes a system call again for as long as signals interrupt it.

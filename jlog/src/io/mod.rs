@@ -18,8 +18,9 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use file::require_process;
 pub use file::{File, LockGuard, Map};
-pub use os::OsDisk;
+pub use os::{OsDisk, forks};
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

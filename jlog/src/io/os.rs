@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -21,8 +22,30 @@ use super::{Disk, Open, PathInfo, PathKind, RawFile, RawMap, RawWatch};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsDisk;
 
+/// How many forks lie between the program's start and this process.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static COUNTING: Once = Once::new();
+
+/// How many forks lie between the program's start and this process: a handle that was opened at another count belongs to
+/// the process that this one was forked from. Children of `clone` called by hand, and of `vfork`, are not counted.
+pub fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn count_forks() {
+    COUNTING.call_once(|| {
+        // SAFETY: the function lives as long as the program, and touches one atomic: a child of any process may do that.
+        unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+    });
+}
+
 impl Disk for OsDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn RawFile>> {
+        count_forks();
         let mut options = fs::OpenOptions::new();
         options.read(true);
         match how {
@@ -293,5 +316,53 @@ impl RawMap for OsMap {
 
     fn sync(&self) -> io::Result<()> {
         self.map.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::io::File;
+
+    /// A lock, and with it the right to write, is shared by a process and its forks: nothing would keep their writes apart,
+    /// and whoever releases it first releases it for both.
+    #[test]
+    fn a_fork_neither_writes_through_a_handle_nor_releases_its_lock() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let file = File::open(&OsDisk, &path, Open::Create(0o600)).expect("made");
+        file.pwrite(b"parent", 0).expect("written");
+        let map = file.map_rdwr().expect("mapped");
+        let guard = file.lock().expect("locked");
+
+        // SAFETY: the child calls nothing but functions that may follow a fork (glibc's malloc is one), and ends by _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let refused = |outcome: crate::Result<()>| {
+                outcome.is_err_and(|error| {
+                    error.kind() == ErrorKind::Poisoned && error.to_string().contains("fork")
+                })
+            };
+            let all = refused(file.pwrite(b"child!", 0))
+                && refused(file.truncate(0))
+                && refused(file.sync())
+                && refused(map.write(0, b"child!"))
+                && refused(file.try_lock().map(drop))
+                && file.pread(&mut [0; 6], 0).is_ok();
+            drop(guard);
+            // SAFETY: ends this process, and runs nothing of the test harness in it.
+            unsafe { libc::_exit(i32::from(!all)) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is ours.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child wrote, or could not read");
+
+        let other = File::open(&OsDisk, &path, Open::ReadWrite).expect("opened");
+        assert!(other.try_lock().expect("asked").is_none(), "the child has released its parent's lock");
+        drop(guard);
+        assert!(other.try_lock().expect("asked").is_some());
+        file.pwrite(b"again!", 0).expect("the parent goes on");
     }
 }

@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::writer::{Recovery, WriterOptions, data_mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
-use crate::io::{File, LockGuard, Open};
+use crate::io::{File, LockGuard, Open, forks};
 use crate::record::classic::{COMPRESSED_HEADER, Codec, Header, Metastore, Safety};
 use crate::record::compress::MAX_MESSAGE;
 use crate::record::scan::ClassicWalk;
@@ -31,6 +31,8 @@ pub(crate) struct ClassicWriter {
     state: Mutex<State>,
     durability: Durability,
     exclusive: bool,
+    /// The [`forks`] at which it was opened.
+    forks: u32,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl ClassicWriter {
             failed: false,
         };
         state.take_over_pre_commit(&log, options.buffer, PATIENCE)?;
-        Ok(ClassicWriter { log, state: Mutex::new(state), durability, exclusive })
+        Ok(ClassicWriter { log, state: Mutex::new(state), durability, exclusive, forks: forks() })
     }
 
     /// What was put right when this writer was opened, and since: another writer's death may leave a torn record too.
@@ -194,7 +196,10 @@ impl ClassicWriter {
 
 impl Drop for ClassicWriter {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.state() {
+        // What is buffered is flushed by the process that opened this, not by its forks as well.
+        if self.forks == forks()
+            && let Ok(mut state) = self.state()
+        {
             let _ = state.flush(&self.log);
         }
     }

@@ -19,12 +19,15 @@ use super::shared::Shared;
 use super::writer::{Engine, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{RecordId, Timestamp};
+use crate::io::forks;
 
 /// Syncs for futures.
 #[derive(Debug)]
 pub(crate) struct Committer {
     engine: Weak<Engine>,
     wanted: Arc<Wanted>,
+    /// The [`forks`] at which it was made.
+    forks: u32,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ struct Wish {
 
 impl Committer {
     pub(crate) fn new(engine: &Arc<Engine>) -> Committer {
-        Committer { engine: Arc::downgrade(engine), wanted: Arc::default() }
+        Committer { engine: Arc::downgrade(engine), wanted: Arc::default(), forks: forks() }
     }
 
     /// Sees to it that the record becomes durable, without waiting for that.
@@ -62,6 +65,10 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
+        // In a fork there is no such thread.
+        if self.forks != forks() {
+            return;
+        }
         let mut wish = self.wanted.state.lock().unwrap_or_else(PoisonError::into_inner);
         wish.over = true;
         let thread = wish.thread.take();

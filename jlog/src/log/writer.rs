@@ -1,5 +1,6 @@
 //! `Writer`: appends to a log of either format.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use super::names::METASTORE;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{RecordId, SegmentId, Timestamp};
+use crate::io::{forks, require_process};
 use crate::record::checked::Kind;
 
 /// How a [`Writer`] works.
@@ -100,6 +102,10 @@ pub struct Recovery {
 }
 
 /// Appends to a log. Several threads may share one.
+///
+/// It belongs to the process that opened it. In a fork of that process it answers [`Poisoned`](ErrorKind::Poisoned), and
+/// dropping it changes nothing: open another one there, in a checksummed log with
+/// [`WriterOptions::exclusive`]`(false)` on both sides.
 #[derive(Debug)]
 pub struct Writer {
     // Dropped in this order: what futures wait for is synced before the engine goes.
@@ -108,6 +114,9 @@ pub struct Writer {
     /// Syncs from time to time, at [`Durability::Interval`].
     ticker: Option<Ticker>,
     engine: Arc<Engine>,
+    /// The [`forks`] at which it was opened, and of which log.
+    forks: u32,
+    dir: PathBuf,
 }
 
 /// What appends, by the log's format.
@@ -127,6 +136,7 @@ impl Writer {
             let what = "one segment by itself can only be looked at";
             return Err(Error::new(ErrorKind::Unsupported, "open the log for writing", what).at(log.dir()));
         }
+        let (forks, dir) = (forks(), log.dir().to_path_buf());
         let engine = match log.checked() {
             Some(_) if options.buffer.is_some() => {
                 let what = "a checksummed log has no pre_commit buffer; append in batches instead";
@@ -139,7 +149,7 @@ impl Writer {
         };
         let engine = Arc::new(engine);
         let ticker = match engine.durability() {
-            Durability::Interval(most) => Some(Ticker::start(Arc::clone(&engine), most)?),
+            Durability::Interval(most) => Some(Ticker::start(&engine, most)?),
             _ => None,
         };
         Ok(Writer {
@@ -147,6 +157,8 @@ impl Writer {
             committer: super::future::Committer::new(&engine),
             engine,
             ticker,
+            forks,
+            dir,
         })
     }
 
@@ -190,7 +202,7 @@ impl Writer {
 
     /// As [`Writer::append`], with a durability of this record's own. Readers see it when the log's durability says so.
     pub fn append_as(&self, message: &[u8], time: Timestamp, durability: Durability) -> Result<RecordId> {
-        match &*self.engine {
+        match self.here()? {
             Engine::Classic(writer, group) => {
                 let id = writer.append(message, time, durability).inspect_err(|error| tell(group, error))?;
                 if durability.is_synced() {
@@ -220,7 +232,7 @@ impl Writer {
         messages: impl IntoIterator<Item = (&'a [u8], Timestamp)>,
     ) -> Result<Option<RecordId>> {
         let mut messages = messages.into_iter();
-        match &*self.engine {
+        match self.here()? {
             Engine::Classic(writer, group) => {
                 let last = writer.append_batch(&mut messages)?;
                 if let Some(id) = last.filter(|_| writer.durability().is_synced()) {
@@ -279,7 +291,7 @@ impl Writer {
 
     /// The writer of a checksummed log.
     fn checked(&self, doing: &'static str) -> Result<&CheckedWriter> {
-        match &*self.engine {
+        match self.here()? {
             Engine::Checked(writer) => Ok(writer),
             Engine::Classic(..) => {
                 Err(Error::new(ErrorKind::Unsupported, doing, "only a checksummed log can do that"))
@@ -289,7 +301,7 @@ impl Writer {
 
     /// Moves buffered records to the segment, so that readers see them. In the kernel when it returns.
     pub fn flush(&self) -> Result<()> {
-        match &*self.engine {
+        match self.here()? {
             Engine::Classic(writer, _) => writer.flush(),
             Engine::Checked(_) => Ok(()),
         }
@@ -297,14 +309,14 @@ impl Writer {
 
     /// Flushes, and makes all that was appended durable: on disk when it returns.
     pub fn sync(&self) -> Result<()> {
-        self.engine.sync()
+        self.here()?.sync()
     }
 
     /// Flushes, syncs, and closes; a checksummed log is left so that the next writer finds nothing to put right.
     /// Dropping a writer flushes and ignores errors.
     pub fn close(mut self) -> Result<()> {
         self.ticker = None;
-        match &*self.engine {
+        match self.here()? {
             Engine::Classic(writer, _) => writer.sync(),
             Engine::Checked(writer) => writer.close(),
         }
@@ -312,7 +324,7 @@ impl Writer {
 
     /// The id of the last record of the active segment that this writer knows of; marker 0 if it knows of none.
     pub fn last_id(&self) -> Result<RecordId> {
-        self.engine.last_id()
+        self.here()?.last_id()
     }
 
     /// The watermark: the last record that is known to be on the disk, and with it all before.
@@ -328,16 +340,24 @@ impl Writer {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a record that was not appended yet; as [`Writer::sync`].
     pub fn wait_durable(&self, id: RecordId) -> Result<()> {
-        self.engine.wait_durable(id)
+        self.here()?.wait_durable(id)
     }
 
     /// Calls back, once, when this record is on the disk, or cannot get there any more; at once if it is. The call
     /// comes from the thread that synced, which goes on when it returns. It makes nobody sync.
     pub fn on_durable(&self, id: RecordId, call: impl FnOnce(Result<RecordId>) + Send + 'static) {
-        match &*self.engine {
-            Engine::Classic(_, group) => group.call(id, Box::new(call)),
-            Engine::Checked(writer) => writer.on_durable(id, Box::new(call)),
+        match self.here() {
+            Ok(Engine::Classic(_, group)) => group.call(id, Box::new(call)),
+            Ok(Engine::Checked(writer)) => writer.on_durable(id, Box::new(call)),
+            Err(error) => call(Err(error)),
         }
+    }
+
+    /// What appends, in the process that opened it. In a fork of it not even its locks may be asked for: the thread that
+    /// held one of them is not there.
+    fn here(&self) -> Result<&Engine> {
+        require_process(self.forks, &self.dir)?;
+        Ok(&self.engine)
     }
 }
 
@@ -406,12 +426,14 @@ impl Engine {
 struct Ticker {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
+    forks: u32,
 }
 
 impl Ticker {
-    fn start(engine: Arc<Engine>, every: Duration) -> Result<Ticker> {
+    fn start(engine: &Arc<Engine>, every: Duration) -> Result<Ticker> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let stopped = Arc::clone(&stop);
+        // Not kept alive by the thread: in a fork, where there is no such thread, its files could never be closed.
+        let (stopped, engine) = (Arc::clone(&stop), Arc::downgrade(engine));
         let tick = move || {
             let (flag, changed) = &*stopped;
             let mut stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
@@ -419,19 +441,23 @@ impl Ticker {
                 (stop, _) = changed.wait_timeout(stop, every).unwrap_or_else(PoisonError::into_inner);
                 drop(stop);
                 // A failed sync ends the writer: its next call says so.
-                let _ = engine.sync();
+                let _ = engine.upgrade().map(|engine| engine.sync());
                 stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
             }
         };
         let thread = std::thread::Builder::new().name("jlog-sync".to_owned()).spawn(tick);
         let thread = thread
             .map_err(|error| Error::new(ErrorKind::Io, "start the thread that syncs", error.to_string()))?;
-        Ok(Ticker { stop, thread: Some(thread) })
+        Ok(Ticker { stop, thread: Some(thread), forks: forks() })
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
+        // In a fork there is no such thread.
+        if self.forks != forks() {
+            return;
+        }
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
         // A callback may drop the writer on this very thread.
