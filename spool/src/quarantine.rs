@@ -6,6 +6,7 @@ use jlog::io::{Disk, File, Open, OsDisk};
 
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
+use crate::open::make_dir;
 
 /// The directory's name.
 pub(crate) const DIR: &str = "quarantine";
@@ -23,12 +24,7 @@ pub(crate) fn keep(
     reason: &str,
 ) -> Result<PathBuf> {
     let dir = dir.join(DIR);
-    match disk.create_dir(&dir, 0o700) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(SpoolError::io("make the quarantine", &dir, error));
-        }
-        _ => {}
-    }
+    make_dir(disk, &dir, 0o700)?;
     let number = segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let log = segment.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let name = format!("{}-{log}-{number}-{offset}", id.spool_name().as_ref().replace('/', ""));

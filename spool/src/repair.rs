@@ -22,6 +22,7 @@ use jlog::{Log, LogIdentity, Marker, OnDamage, RecordId, SegmentId};
 use crate::books::home;
 use crate::error::{Result, SpoolError};
 use crate::note::{NoNote, Note, What, of_record};
+use crate::open::require_own;
 use crate::record::{Home, LogNo};
 use crate::settings::Settings;
 use crate::summary::{self, Summary};
@@ -184,6 +185,7 @@ impl Plan {
     /// Summaries that cannot be read, or are of no segment there is.
     fn find_unfit(&mut self, disk: &dyn Disk, known: &[(Home, LogIdentity)]) -> Result<()> {
         let dir = self.dir.join(summary::DIR);
+        require_own(disk, &dir)?;
         let mut names = disk.names(&dir).unwrap_or_default();
         names.sort();
         for name in names {
@@ -219,6 +221,7 @@ pub fn apply_on(disk: Arc<dyn Disk>, plan: &Plan) -> Result<()> {
         return Err(SpoolError::Locked { path: plan.dir.clone(), pid: Some(pid) });
     }
     let disk = &*disk;
+    require_own(disk, &plan.dir.join(summary::DIR))?;
     let mut trimmed = plan.trimmed.iter();
     for step in &plan.steps {
         match step {

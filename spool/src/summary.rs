@@ -28,6 +28,8 @@ const MAGIC: [u8; 8] = *b"spoolsm\n";
 const VERSION: u32 = 1;
 const HEAD: usize = 64;
 const ROW: usize = 64;
+/// A larger file is not looked at: reading the segment costs no more.
+const MOST: u64 = 256 << 20;
 
 /// Where summaries are.
 pub(crate) const DIR: &str = "summaries";
@@ -87,7 +89,11 @@ pub(crate) fn read(
     home: Home,
 ) -> Result<Option<Summary>> {
     let Some(file) = File::open_existing(disk, &path(dir, home), Open::Read)? else { return Ok(None) };
-    let mut bytes = vec![0; usize::try_from(file.size()?).unwrap_or(usize::MAX)];
+    let size = file.size()?;
+    if size > MOST {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
     let got = file.pread_up_to(&mut bytes, 0)?;
     Ok(decode(&bytes[..got], identity, home))
 }

@@ -120,7 +120,9 @@ fn replace(file: &Path, text: &str) -> Result<(), Failure> {
     let mut name = file.as_os_str().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let new = PathBuf::from(name);
-    let written = File::create(&new)
+    // What lies there is left of a process that died with this number, or a link that somebody has put there.
+    let _ = fs::remove_file(&new);
+    let written = File::create_new(&new)
         .and_then(|mut out| out.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&new, file));
     written.map_err(|error| {

@@ -324,9 +324,13 @@ pub(crate) fn read_pre_commit(log: &Shared) -> Result<Option<(Contents, u64)>> {
     let path = log.dir().join(PRE_COMMIT);
     let Some(file) = File::open_existing(&**log.disk(), &path, Open::Read)? else { return Ok(None) };
     let size = file.size()?;
-    // The pointer counts in 32 bits: whatever lies beyond is no part of the buffer.
-    let len = usize::try_from(size.min(u64::from(u32::MAX))).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; len];
+    let mut bytes = vec![0; PRE_COMMIT_POINTER];
+    let got = file.pread_up_to(&mut bytes, 0)?;
+    bytes.truncate(got);
+    // What lies beyond what is in use says nothing, however long the file is.
+    let used = if got < PRE_COMMIT_POINTER { 0 } else { u64::from(log.codec().order.u32(&bytes)) };
+    let len = usize::try_from(size.min(PRE_COMMIT_POINTER as u64 + used)).unwrap_or(usize::MAX);
+    bytes.resize(len, 0);
     let got = file.pread_up_to(&mut bytes, 0)?;
     Ok(Some((dissect(&bytes[..got], log.codec()), size)))
 }

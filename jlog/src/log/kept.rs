@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::names::KEPT;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::{Disk, File, Open};
+use crate::io::{Disk, File, Open, PathKind};
 
 /// Kept bytes belong to the log's owner alone: nobody else reads them in the normal course.
 const DIR_MODE: u32 = 0o700;
@@ -16,8 +16,17 @@ const CHUNK: usize = 64 * 1024;
 pub(crate) fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
     match disk.create_dir(path, DIR_MODE) {
         Ok(()) => sync_parent(disk, path),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => require_own(disk, path),
         Err(error) => Err(Error::io("make a directory to keep bytes in", path, error)),
+    }
+}
+
+/// Refuses what is no directory of the log itself: through a link, what is kept would be written, and removed, elsewhere.
+pub(crate) fn require_own(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let doing = "keep bytes in it";
+    match disk.info(path, false).map_err(|e| Error::io(doing, path, e))?.kind {
+        PathKind::Directory => Ok(()),
+        _ => Err(Error::new(ErrorKind::Invalid, doing, "it is no directory, or a link to one").at(path)),
     }
 }
 

@@ -17,6 +17,7 @@ use jlog::io::{File, Open};
 
 use crate::error::{Result, SpoolError};
 use crate::id::MessageId;
+use crate::open::make_dir;
 use crate::store::Store;
 use crate::wire::{Taken, put_sized, put_u32, put_u64};
 
@@ -27,6 +28,8 @@ const BEGIN: u8 = 2;
 const DONE: u8 = 3;
 /// Length and checksum.
 const HEAD: usize = 8;
+/// A larger file is no journal: it would be of some hundred million messages.
+const MOST: u64 = 4 << 30;
 
 /// What a message is called at its source.
 pub(super) type Name = Box<[u8]>;
@@ -83,12 +86,8 @@ impl<'a> Journal<'a> {
         let sync = |dir: &Path| {
             store.disk.sync_dir(dir).map_err(|error| SpoolError::io("sync the directory", dir, error))
         };
-        match store.disk.create_dir(&dir, 0o700) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(SpoolError::io("make the directory of imports", &dir, error));
-            }
-            _ => sync(&store.dir)?,
-        }
+        make_dir(&*store.disk, &dir, 0o700)?;
+        sync(&store.dir)?;
         let path = Journal::path(store, &identity.source);
         let file = File::open(&*store.disk, &path, Open::Create(0o600))?;
         sync(&dir)?;
@@ -157,7 +156,14 @@ impl<'a> Journal<'a> {
 }
 
 fn whole(file: &File) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(file.size()?).unwrap_or(0)];
+    let size = file.size()?;
+    if size > MOST {
+        return Err(SpoolError::Invalid(format!(
+            "{}: a journal of {size} bytes is none",
+            file.path().display()
+        )));
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let got = file.pread_up_to(&mut bytes, 0)?;
     bytes.truncate(got);
     Ok(bytes)

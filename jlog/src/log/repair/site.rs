@@ -7,11 +7,14 @@ use super::manifest::{Entry, MANIFEST, MOST_MANIFEST, UNDONE};
 use super::{Deed, Digest, Past, changed, digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Disk, File, Open};
-use crate::log::kept::{each_chunk, make_dir};
+use crate::log::kept::{each_chunk, make_dir, require_own};
 use crate::log::names::{KEPT, METASTORE};
 
 /// What libjlog gives its files where nobody says otherwise.
 pub(super) const DEFAULT_MODE: u32 = 0o640;
+
+/// A small file is written in place, in one piece; what somebody has made larger than any of them ever is, is replaced.
+const MOST_IN_PLACE: u64 = 64 * 1024;
 
 /// A file to be changed, and how.
 pub(super) struct Target {
@@ -162,7 +165,8 @@ impl Site {
                 }
                 // The same way back as forth: in place what one write can bring back, all else by a rename.
                 let shared = entry.file == METASTORE || entry.file.starts_with("cp.");
-                let one_write = |file: &&File| shared && file.size().is_ok_and(|now| now <= old.0);
+                let small = shared && old.0 <= MOST_IN_PLACE;
+                let one_write = |file: &&File| small && file.size().is_ok_and(|now| now <= old.0);
                 match file.filter(one_write) {
                     Some(file) => {
                         let mut bytes = Vec::new();
@@ -213,9 +217,11 @@ impl Site {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io("list what repairs have kept", &kept, error)),
         };
+        require_own(&*self.disk, &kept)?;
         names.sort();
         let mut past = Vec::new();
-        for dir in names.into_iter().map(|name| kept.join(name)) {
+        let own = |dir: &PathBuf| require_own(&*self.disk, dir).is_ok();
+        for dir in names.into_iter().map(|name| kept.join(name)).filter(own) {
             // Without a manifest it is not a repair, or one that was broken off before it changed anything.
             let Ok(Some(file)) = File::open_existing(&*self.disk, &dir.join(MANIFEST), Open::Read) else {
                 continue;
