@@ -1,8 +1,8 @@
 /* Every error that can be brought about is, and bad input of every kind: an answer, never a crash, and nothing changed.
  *
  * Six errors of the enumeration are not among them: nothing a program does brings about JLOG_ERR_LOCK,
- * JLOG_ERR_IDX_SEEK and JLOG_ERR_FILE_SEEK; JLOG_ERR_IDX_WRITE and JLOG_ERR_IDX_READ are of an index that a reader can do
- * without. JLOG_ERR_CREATE_PRE_COMMIT is reported as JLOG_ERR_PRE_COMMIT_OPEN. */
+ * JLOG_ERR_IDX_SEEK and JLOG_ERR_FILE_SEEK; JLOG_ERR_IDX_WRITE and JLOG_ERR_IDX_READ are of an index that a reader can
+ * do without. JLOG_ERR_CREATE_PRE_COMMIT is reported as JLOG_ERR_PRE_COMMIT_OPEN. */
 #include "check.h"
 
 #include <sys/resource.h>

@@ -477,7 +477,8 @@ static void rotating_and_pruning(void) {
   METASTORE(path, 2, 100, 1, PLAIN);
 
   claim("a message longer than a segment may be goes where the others go, and finishes it");
-  OK(ctx, put(ctx, "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"));
+  OK(ctx, put(ctx, "01234567890123456789012345678901234567890123456789"
+                   "01234567890123456789012345678901234567890123456789"));
   FILES("00000000=104 00000001=104 00000002=168 00000003=0 cp.73=8 cp.74=8 metastore=16 pre_commit=4", path);
   put_numbered(ctx, 11, 11);
   jlog_ctx_close(ctx);

@@ -136,7 +136,8 @@ static void advance(jlog_ctx *ctx, uint32_t marker) {
 static void read_at(jlog_ctx *ctx, uint32_t log, uint32_t marker, int bulk) {
   jlog_id id = {log, marker};
   jlog_message message;
-  say_result(ctx, bulk ? jlog_ctx_bulk_read_messages(ctx, &id, 1, &message) : jlog_ctx_read_message(ctx, &id, &message));
+  say_result(ctx, bulk ? jlog_ctx_bulk_read_messages(ctx, &id, 1, &message)
+                       : jlog_ctx_read_message(ctx, &id, &message));
 }
 
 static void checkpoint_of(jlog_ctx *ctx, const char *name) {
@@ -245,8 +246,8 @@ static void answer_here(jlog_ctx *(*make)(const char *path), const char *path, c
   jlog_ctx_close(ctx);
 }
 
-/* One row in a process of its own: 0, or what it died of. valgrind takes a second for a process: there, rows are made in
- * this one, and what dies in one is valgrind's to tell. */
+/* One row in a process of its own: 0, or what it died of. valgrind takes a second for a process: there, rows are made
+ * in this one, and what dies in one is valgrind's to tell. */
 static int answer_to(jlog_ctx *(*make)(const char *path), const char *path, const char *call) {
   int status = 0;
   pid_t child;

@@ -255,9 +255,9 @@ JLOG_API(int) jlog_ctx_flush_pre_commit_buffer(jlog_ctx *ctx);
  * new, and both are the checkpoint. Where a segment is behind the reader, its checkpoint moves on to the next one. */
 JLOG_API(int) jlog_ctx_read_interval(jlog_ctx *ctx, jlog_id *first_mess, jlog_id *last_mess);
 
-/* Reads one message. msg->header points into `msg`. msg->mess is lent by the context: in a log without compression that
- * is read by JLOG_READ_METHOD_MMAP, until the next read_interval, the next read of another segment, or close; else until
- * the next read. */
+/* Reads one message. msg->header points into `msg`. msg->mess is lent by the context: in a log without compression
+ * that is read by JLOG_READ_METHOD_MMAP, until the next read_interval, the next read of another segment, or close;
+ * else until the next read. */
 JLOG_API(int) jlog_ctx_read_message(jlog_ctx *ctx, const jlog_id *id, jlog_message *msg);
 
 /* Reads `count` messages of one segment, from `id` on, into an array; all are lent at once, until the next read. 0, not
@@ -328,16 +328,16 @@ typedef enum {
   JLOG_DURABILITY_SYNC         /* on the disk; threads that write at the same time share syncs */
 } jlog_durability;
 
-/* Before jlog_ctx_open_writer(): what the return of jlog_ctx_write() promises. `milliseconds` is for INTERVAL and GROUP.
- * If nothing is said: what the environment variable JLOG_DURABILITY says, `process`, `sync`, `interval:MS` or
- * `group:MS`; else what the log's safety level says. -1: an unknown level (JLOG_ERR_NOT_SUPPORTED), or a context that
- * is not new (JLOG_ERR_ILLEGAL_OPEN). With anything else in JLOG_DURABILITY jlog_ctx_open_writer() fails
- * (JLOG_ERR_NOT_SUPPORTED): a promise that is misspelt is not kept. */
+/* Before jlog_ctx_open_writer(): what the return of jlog_ctx_write() promises. `milliseconds` is for INTERVAL and
+ * GROUP. If nothing is said: what the environment variable JLOG_DURABILITY says, `process`, `sync`, `interval:MS` or
+ * `group:MS`; if it says nothing, what the log's safety level says. -1: an unknown level (JLOG_ERR_NOT_SUPPORTED), or a
+ * context that is not new (JLOG_ERR_ILLEGAL_OPEN). With anything else in JLOG_DURABILITY jlog_ctx_open_writer() fails
+ * (JLOG_ERR_NOT_SUPPORTED): a promise that is misspelt cannot be kept. */
 JLOG_API(int) jlog_ctx_set_durability(jlog_ctx *ctx, jlog_durability durability, unsigned milliseconds);
 
 /* All that this context has written is on the disk, and where readers see it, when it returns 0; in a context that is
- * not a writer it fails (JLOG_ERR_ILLEGAL_WRITE). After a sync that failed the writer is of no use any more: what it had
- * not synced is not to be relied upon. */
+ * not a writer it fails (JLOG_ERR_ILLEGAL_WRITE). After a sync that failed the writer is of no use any more: what it
+ * had not synced is not to be relied upon. */
 JLOG_API(int) jlog_ctx_sync(jlog_ctx *ctx);
 
 /* The engine's own words for the last error of this context: which file, which byte, what to do. "" if there is none.
