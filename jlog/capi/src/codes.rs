@@ -62,6 +62,8 @@ pub(crate) struct Failure {
     /// `None`: the call fails, and what an earlier call has left as the error stays, as in libjlog.
     pub(crate) told: Option<(i32, i32)>,
     pub(crate) detail: String,
+    /// Where in these sources it was found: what libjlog's callback is told first.
+    pub(crate) line: i32,
 }
 
 /// The outcome of a call before it becomes a C return value.
@@ -69,13 +71,15 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
     /// A failure with a code and an errno of the caller's choice.
+    #[track_caller]
     pub(crate) fn new(code: i32, errno: i32) -> Failure {
-        Failure { told: Some((code, errno)), detail: String::new() }
+        let line = i32::try_from(std::panic::Location::caller().line()).unwrap_or(0);
+        Failure { told: Some((code, errno)), detail: String::new(), line }
     }
 
     /// A failure that leaves the context's last error as it is.
     pub(crate) fn untold() -> Failure {
-        Failure { told: None, detail: String::new() }
+        Failure { told: None, detail: String::new(), line: 0 }
     }
 
     /// With words for who asks for them.

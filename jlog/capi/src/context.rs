@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jlog_core::io::forks;
 use jlog_core::{Log, Metastore, RecordId, SegmentId, Writer};
 
 use crate::codes::{self, Failure, Outcome};
@@ -93,10 +94,13 @@ pub struct Context {
     callback: Mutex<(Callback, AtomicPtr<c_void>)>,
     /// The words for the last error, lent to the caller by `jlog_ctx_err_detail`.
     detail: Mutex<CString>,
+    has_detail: AtomicBool,
     /// What is to be told to the callback when the call is over.
     notes: Mutex<Vec<String>>,
     has_notes: AtomicBool,
     dir: PathBuf,
+    /// The forks at which the state was opened.
+    forks: AtomicU32,
     state: RwLock<State>,
 }
 
@@ -146,9 +150,11 @@ impl Context {
             last_errno: AtomicI32::new(0),
             callback: Mutex::default(),
             detail: Mutex::default(),
+            has_detail: AtomicBool::new(false),
             notes: Mutex::default(),
             has_notes: AtomicBool::new(false),
             dir,
+            forks: AtomicU32::new(forks()),
             state: RwLock::default(),
         });
         context.meta.store((&raw const context.known).cast_mut(), Ordering::Relaxed);
@@ -181,6 +187,11 @@ impl Context {
         Err(Failure::new(code, libc::EPERM).because("the context is not open for that"))
     }
 
+    /// The state belongs to this process from here on.
+    pub(crate) fn is_of_this_process(&self) {
+        self.forks.store(forks(), Ordering::Release);
+    }
+
     /// The state, for calls that go on beside each other: writes.
     pub(crate) fn shared(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
@@ -194,6 +205,9 @@ impl Context {
     /// Forgets the last error, as most of libjlog's calls do when they begin.
     pub(crate) fn begin(&self) {
         self.last_error.store(codes::SUCCESS, Ordering::Relaxed);
+        if self.has_detail.swap(false, Ordering::AcqRel) {
+            *lock(&self.detail) = CString::default();
+        }
     }
 
     pub(crate) fn last_error(&self) -> i32 {
@@ -252,8 +266,15 @@ impl Context {
             self.last_error.store(code, Ordering::Relaxed);
             self.last_errno.store(errno, Ordering::Relaxed);
         }
-        // Bytes that a C string cannot hold do not come out of the engine's messages.
-        *lock(&self.detail) = CString::new(failure.detail.as_str()).unwrap_or_default();
+        let dir = self.dir.to_string_lossy();
+        let words = match failure.detail.as_str() {
+            "" => String::new(),
+            words if words.contains(&*dir) => words.to_owned(),
+            words => format!("{dir}: {words}"),
+        };
+        // A zero byte does not come out of the engine's messages.
+        *lock(&self.detail) = CString::new(words).unwrap_or_default();
+        self.has_detail.store(true, Ordering::Release);
     }
 
     /// Calls back for all that was noted, and for a failure; without a lock, because the callback may ask the context.
@@ -265,18 +286,27 @@ impl Context {
             (held.0, held.1.load(Ordering::Relaxed))
         };
         let Some(callback) = callback else { return };
-        let say = |text: String| {
+        let say = |text: &str| {
             let Ok(text) = CString::new(text) else { return };
             // SAFETY: the program gave this function and its first argument for this; "%s" takes one string, which lives
             // until the call is over.
             unsafe { callback(with, c"%s\n".as_ptr(), text.as_ptr()) };
         };
-        notes.into_iter().for_each(say);
-        if let Some(Failure { told: Some((code, errno)), detail }) = failure {
-            let name = codes::name(*code).to_string_lossy();
-            let words = std::io::Error::from_raw_os_error(*errno);
-            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-            say(format!("JLOG error: {code} ({name}) errno: {errno} ({words}){detail}"));
+        notes.iter().for_each(|note| say(note));
+        if let Some(Failure { told: Some((code, errno)), line, .. }) = failure {
+            let words = CString::new(nix::errno::Errno::from_raw(*errno).desc()).unwrap_or_default();
+            // SAFETY: as above; the format, which is libjlog's, takes two ints, a string, an int and a string.
+            unsafe {
+                callback(
+                    with,
+                    c"JLOG-%d error: %d (%s) errno: %d (%s)\n".as_ptr(),
+                    *line,
+                    *code,
+                    codes::name(*code).as_ptr(),
+                    *errno,
+                    words.as_ptr(),
+                );
+            }
         }
     }
 }
@@ -323,7 +353,13 @@ pub(crate) fn call<T>(ctx: *const Context, refused: T, run: impl FnOnce(&Context
         set_errno(libc::EINVAL);
         return refused;
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(context))).unwrap_or_else(|panic| {
+    let run = || {
+        if context.forks.load(Ordering::Acquire) != forks() {
+            crate::open::again(context)?;
+        }
+        run(context)
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
         Err(Failure::new(codes::NOT_SUPPORTED, libc::EIO).because(format!("the engine panicked: {what}")))

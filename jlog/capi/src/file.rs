@@ -10,15 +10,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
+use jlog_core::io::forks;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::context::{guarded, lock, set_errno};
 
 /// `jlog_file`.
 pub struct JlogFile {
-    file: fs::File,
+    file: RwLock<Opened>,
     identity: (u64, u64),
     /// Whether other processes are to be kept apart too: as the first who opened it said.
     several: bool,
@@ -26,15 +27,21 @@ pub struct JlogFile {
     unlocked: Condvar,
 }
 
+/// The file, and the forks at which it was opened: a child opens it anew, because it would share its parent's locks.
+struct Opened {
+    file: Arc<fs::File>,
+    forks: u32,
+}
+
 /// The files that are open, each with the number of times it was opened.
 static OPEN: Mutex<Vec<(Arc<JlogFile>, usize)>> = Mutex::new(Vec::new());
 
 /// 1, or 0 with errno.
-fn outcome(handle: *const JlogFile, run: impl FnOnce(&JlogFile) -> io::Result<()>) -> c_int {
+fn outcome(handle: *const JlogFile, run: impl FnOnce(&JlogFile, &fs::File) -> io::Result<()>) -> c_int {
     c_int::from(with(handle, run).is_some())
 }
 
-fn with<T>(handle: *const JlogFile, run: impl FnOnce(&JlogFile) -> io::Result<T>) -> Option<T> {
+fn with<T>(handle: *const JlogFile, run: impl FnOnce(&JlogFile, &fs::File) -> io::Result<T>) -> Option<T> {
     guarded(None, || {
         // What was never opened, or is closed, is not in the list. The list holds it while the call runs.
         let known =
@@ -43,7 +50,7 @@ fn with<T>(handle: *const JlogFile, run: impl FnOnce(&JlogFile) -> io::Result<T>
             set_errno(libc::EBADF);
             return None;
         };
-        let result = run(&file);
+        let result = file.of_this_process().and_then(|opened| run(&file, &opened));
         Some(result.map_err(|error| set_errno(error.raw_os_error().unwrap_or(libc::EIO))).ok())
     })
 }
@@ -74,18 +81,23 @@ pub unsafe extern "C" fn jlog_file_open(
 
 fn open(path: &Path, flags: c_int, mode: u32, several: bool) -> io::Result<*const JlogFile> {
     let mut options = fs::OpenOptions::new();
-    options.read(true).write(true).mode(mode);
+    // What would wait to be opened, a FIFO, is not waited for: it is refused.
+    options.read(true).write(true).mode(mode).custom_flags(libc::O_NONBLOCK);
     if flags & libc::O_CREAT != 0 {
         options.create(true).create_new(flags & libc::O_EXCL != 0);
     }
     let mut all = lock(&OPEN);
     let file = options.open(path)?;
     let info = file.metadata()?;
+    if !info.is_file() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     let identity = (info.dev(), info.ino());
     if let Some((file, times)) = all.iter_mut().find(|(file, _)| file.identity == identity) {
         *times += 1;
         return Ok(Arc::as_ptr(file));
     }
+    let file = RwLock::new(Opened { file: Arc::new(file), forks: forks() });
     let file =
         Arc::new(JlogFile { file, identity, several, locked: Mutex::new(false), unlocked: Condvar::new() });
     let handle = Arc::as_ptr(&file);
@@ -111,17 +123,17 @@ pub unsafe extern "C" fn jlog_file_close(handle: *mut JlogFile) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_lock(handle: *mut JlogFile) -> c_int {
-    outcome(handle, |file| {
-        let mut locked = lock(&file.locked);
+    outcome(handle, |handle, file| {
+        let mut locked = lock(&handle.locked);
         while *locked {
-            locked = file.unlocked.wait(locked).unwrap_or_else(PoisonError::into_inner);
+            locked = handle.unlocked.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
         // The thread's turn is its own from here on; whoever is next waits above while this one waits for processes.
         *locked = true;
         drop(locked);
-        let taken = file.fcntl(libc::F_WRLCK);
+        let taken = handle.fcntl(file, libc::F_WRLCK);
         if taken.is_err() {
-            file.let_go();
+            handle.let_go();
         }
         taken
     })
@@ -129,17 +141,39 @@ pub unsafe extern "C" fn jlog_file_lock(handle: *mut JlogFile) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_unlock(handle: *mut JlogFile) -> c_int {
-    outcome(handle, |file| {
-        let released = file.fcntl(libc::F_UNLCK);
-        file.let_go();
+    outcome(handle, |handle, file| {
+        if !*lock(&handle.locked) {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let released = handle.fcntl(file, libc::F_UNLCK);
+        handle.let_go();
         released
     })
 }
 
 impl JlogFile {
+    /// The file as this process has it open.
+    fn of_this_process(&self) -> io::Result<Arc<fs::File>> {
+        {
+            let opened = self.file.read().unwrap_or_else(PoisonError::into_inner);
+            if opened.forks == forks() {
+                return Ok(Arc::clone(&opened.file));
+            }
+        }
+        let mut opened = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.forks != forks() {
+            // The same file, whatever has become of its name.
+            let again = format!("/proc/self/fd/{}", opened.file.as_raw_fd());
+            opened.file = Arc::new(fs::OpenOptions::new().read(true).write(true).open(again)?);
+            opened.forks = forks();
+            *lock(&self.locked) = false;
+        }
+        Ok(Arc::clone(&opened.file))
+    }
+
     /// The lock of the whole file, which libjlog's locks meet. It belongs to this open file: closing another one of the
     /// same file does not drop it, as it drops libjlog's.
-    fn fcntl(&self, kind: c_int) -> io::Result<()> {
+    fn fcntl(&self, file: &fs::File, kind: c_int) -> io::Result<()> {
         if !self.several {
             return Ok(());
         }
@@ -151,7 +185,7 @@ impl JlogFile {
             l_pid: 0,
         };
         loop {
-            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&lock)) {
+            match fcntl(file, FcntlArg::F_OFD_SETLKW(&lock)) {
                 Err(nix::Error::EINTR) => {}
                 outcome => return Ok(outcome.map(drop)?),
             }
@@ -180,7 +214,7 @@ pub unsafe extern "C" fn jlog_file_pread(
     len: usize,
     at: i64,
 ) -> c_int {
-    outcome(handle, |file| {
+    outcome(handle, |_, file| {
         if len == 0 {
             return Ok(());
         }
@@ -190,7 +224,7 @@ pub unsafe extern "C" fn jlog_file_pread(
         // SAFETY: not null, and the caller's buffer has `len` bytes that nobody else uses during the call. They are bytes
         // of any value; reading them before they are written is never done.
         let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), len) };
-        file.file.read_exact_at(buffer, offset(at)?)
+        file.read_exact_at(buffer, offset(at)?)
     })
 }
 
@@ -201,10 +235,10 @@ pub unsafe extern "C" fn jlog_file_pwrite(
     len: usize,
     at: i64,
 ) -> c_int {
-    outcome(handle, |file| {
+    outcome(handle, |_, file| {
         // SAFETY: as this call's.
         let bytes = unsafe { bytes_at(buffer, len) }?;
-        file.file.write_all_at(bytes, offset(at)?)
+        file.write_all_at(bytes, offset(at)?)
     })
 }
 
@@ -230,7 +264,7 @@ pub unsafe extern "C" fn jlog_file_pwritev(
     count: c_int,
     at: i64,
 ) -> c_int {
-    outcome(handle, |file| write_pieces(file, pieces, count, at, None))
+    outcome(handle, |_, file| write_pieces(file, pieces, count, at, None))
 }
 
 #[unsafe(no_mangle)]
@@ -241,12 +275,12 @@ pub unsafe extern "C" fn jlog_file_pwritev_verify_return_value(
     at: i64,
     expected: usize,
 ) -> c_int {
-    outcome(handle, |file| write_pieces(file, pieces, count, at, Some(expected)))
+    outcome(handle, |_, file| write_pieces(file, pieces, count, at, Some(expected)))
 }
 
 /// Writes all pieces; an error if they are not as long as expected, which is found out before anything is written.
 fn write_pieces(
-    file: &JlogFile,
+    file: &fs::File,
     pieces: *const libc::iovec,
     count: c_int,
     at: i64,
@@ -275,7 +309,7 @@ fn write_pieces(
     io::IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
         let from = i64::try_from(at).map_err(|_| invalid())?;
-        match nix::sys::uio::pwritev(&file.file, &left[..left.len().min(1024)], from) {
+        match nix::sys::uio::pwritev(file, &left[..left.len().min(1024)], from) {
             Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
             Ok(written) => {
                 at += written as u64;
@@ -290,7 +324,7 @@ fn write_pieces(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_sync(handle: *mut JlogFile) -> c_int {
-    outcome(handle, |file| file.file.sync_data())
+    outcome(handle, |_, file| file.sync_data())
 }
 
 #[unsafe(no_mangle)]
@@ -299,7 +333,7 @@ pub unsafe extern "C" fn jlog_file_map_rdwr(
     base: *mut *mut c_void,
     len: *mut usize,
 ) -> c_int {
-    outcome(handle, |file| map(file, libc::PROT_READ | libc::PROT_WRITE, base, len))
+    outcome(handle, |_, file| map(file, libc::PROT_READ | libc::PROT_WRITE, base, len))
 }
 
 #[unsafe(no_mangle)]
@@ -308,17 +342,17 @@ pub unsafe extern "C" fn jlog_file_map_read(
     base: *mut *mut c_void,
     len: *mut usize,
 ) -> c_int {
-    outcome(handle, |file| map(file, libc::PROT_READ, base, len))
+    outcome(handle, |_, file| map(file, libc::PROT_READ, base, len))
 }
 
 /// Maps the whole file for the caller, who unmaps it.
-fn map(file: &JlogFile, protection: c_int, base: *mut *mut c_void, len: *mut usize) -> io::Result<()> {
+fn map(file: &fs::File, protection: c_int, base: *mut *mut c_void, len: *mut usize) -> io::Result<()> {
     if base.is_null() || len.is_null() {
         return Err(null());
     }
-    let size = usize::try_from(file.file.metadata()?.len())
-        .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
-    let fd = file.file.as_raw_fd();
+    let size =
+        usize::try_from(file.metadata()?.len()).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    let fd = file.as_raw_fd();
     // SAFETY: a new shared mapping of an open file, at a place of the kernel's choice; it is the caller's.
     let mapped = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd, 0) };
     if mapped == libc::MAP_FAILED {
@@ -331,11 +365,11 @@ fn map(file: &JlogFile, protection: c_int, base: *mut *mut c_void, len: *mut usi
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_size(handle: *mut JlogFile) -> i64 {
-    let size = with(handle, |file| Ok(file.file.metadata()?.len()));
+    let size = with(handle, |_, file| Ok(file.metadata()?.len()));
     size.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_file_truncate(handle: *mut JlogFile, len: i64) -> c_int {
-    outcome(handle, |file| file.file.set_len(offset(len)?))
+    outcome(handle, |_, file| file.set_len(offset(len)?))
 }

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) mode: Option<u32>,
     pub(crate) format: Option<Format>,
     pub(crate) durability: Option<Durability>,
+    /// Whether a safety level was chosen. A checksummed log for which none was syncs what it acknowledges.
+    safety_said: bool,
 }
 
 impl Settings {
@@ -262,8 +264,9 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut Context, size: us
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut Context, safety: c_int) -> c_int {
     call(ctx, -1, |context| {
-        let state = context.state();
+        let mut state = context.state();
         let known = &context.known.safety;
+        state.settings.safety_said |= context.mode() == Mode::New;
         if known.load(Ordering::Relaxed) == safety.cast_unsigned() {
             return Ok(0);
         }
@@ -320,6 +323,7 @@ pub unsafe extern "C" fn jlog_ctx_init(ctx: *mut Context) -> c_int {
             .mode(settings.mode())
             .created(Timestamp::from(std::time::SystemTime::now()));
         options = match known.safety.load(Ordering::Relaxed) {
+            _ if settings.format()? == Format::Checksummed && !settings.safety_said => options,
             0 => options.safety(Safety::Unsafe),
             2 => options.safety(Safety::Safe),
             _ => options.safety(Safety::AlmostSafe),
@@ -373,11 +377,10 @@ pub unsafe extern "C" fn jlog_ctx_open_reader(ctx: *mut Context, subscriber: *co
             let subscriber = Subscriber::existing(name).map_err(|error| {
                 Failure::new(codes::INVALID_SUBSCRIBER, libc::ENAMETOOLONG).because(error.to_string())
             })?;
-            let checkpoint = log.open_checkpoint(&subscriber).code(codes::INVALID_SUBSCRIBER)?;
-            let at = checkpoint.get().code(codes::INVALID_SUBSCRIBER)?;
+            let reading = Reading::new(log.clone(), subscriber)?;
             context.learn(&log).code(codes::META_OPEN)?;
             let mut state = context.state();
-            state.reading = Some(Box::new(Reading::new(log.clone(), checkpoint, at)));
+            state.reading = Some(Box::new(reading));
             state.log = Some(log);
             Ok(())
         })();
@@ -423,4 +426,25 @@ fn open_log(context: &Context) -> Outcome<Log> {
         log.set_file_mode(mode);
     }
     Ok(log)
+}
+
+/// Opens anew, in a child, what its parent had open: the two would share locks, and each would not know what the other has
+/// written. What is gathered in a buffer is the parent's.
+pub(crate) fn again(context: &Context) -> Outcome<()> {
+    let mut state = context.state();
+    context.is_of_this_process();
+    // A writer that another process opened does nothing when it is dropped.
+    state.writer = None;
+    if state.log.is_none() {
+        return Ok(());
+    }
+    let log = Log::open(context.dir()).code(codes::META_OPEN)?;
+    if let Some(mode) = state.settings.mode {
+        log.set_file_mode(mode);
+    }
+    if let Some(reading) = &mut state.reading {
+        reading.open_again(&log)?;
+    }
+    state.log = Some(log);
+    Ok(())
 }

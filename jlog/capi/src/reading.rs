@@ -4,7 +4,9 @@
 //! copied once, while they are walked and checked, into pages that stay where they are until the next interval is asked
 //! for: as long as libjlog's pointers hold.
 
-use jlog_core::{Checkpoint, Cursor, ErrorKind, Gap, Index, Log, Marker, RecordId, SegmentId, Timestamp};
+use jlog_core::{
+    Checkpoint, Cursor, ErrorKind, Gap, Index, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp,
+};
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
 
@@ -13,6 +15,7 @@ pub(crate) struct Reading {
     log: Log,
     /// Open, so that it is this reader's although the subscriber is removed, as jlogtail does.
     checkpoint: Checkpoint,
+    subscriber: Subscriber,
     /// Behind the last record at hand.
     cursor: Cursor,
     /// The segment that `held` lies in; the marker of its first record.
@@ -50,11 +53,14 @@ const MOST_BYTES: usize = 64 << 20;
 const MOST_RECORDS: usize = 1 << 21;
 
 impl Reading {
-    pub(crate) fn new(log: Log, checkpoint: Checkpoint, at: RecordId) -> Reading {
-        Reading {
+    pub(crate) fn new(log: Log, subscriber: Subscriber) -> Outcome<Reading> {
+        let checkpoint = log.open_checkpoint(&subscriber).code(codes::INVALID_SUBSCRIBER)?;
+        let at = checkpoint.get().code(codes::INVALID_SUBSCRIBER)?;
+        Ok(Reading {
             cursor: log.cursor_after(at),
             log,
             checkpoint,
+            subscriber,
             segment: at.segment,
             base: at.marker.0.saturating_add(1),
             held: Vec::new(),
@@ -63,7 +69,15 @@ impl Reading {
             near: None,
             looked_up: Pages::default(),
             has_read: false,
-        }
+        })
+    }
+
+    /// Opens in this process what another one had opened.
+    pub(crate) fn open_again(&mut self, log: &Log) -> Outcome<()> {
+        self.checkpoint = log.open_checkpoint(&self.subscriber).code(codes::INVALID_SUBSCRIBER)?;
+        self.log = log.clone();
+        self.let_go();
+        Ok(())
     }
 
     /// Whether anything was read: then the way of reading may not be changed any more.

@@ -43,6 +43,8 @@ pub(crate) fn open(context: &Context, log: Log) -> Outcome<()> {
         return Err(Failure::new(codes::META_OPEN, libc::EIO).because(what));
     }
     let mut state = context.state();
+    // A promise that is misspelt is found out now, not by the first message.
+    state.settings.durability()?;
     let specified = context.pre_commit_size_specified.load(Ordering::Relaxed) != 0;
     match log.format() {
         // A checksummed log has an owner, or is shared: that is found out now.

@@ -29,6 +29,8 @@ static COUNTING: Once = Once::new();
 /// How many forks lie between the program's start and this process: a handle that was opened at another count belongs to
 /// the process that this one was forked from. Children of `clone` called by hand, and of `vfork`, are not counted.
 pub fn forks() -> u32 {
+    // From the first handle on: it asks when it is made.
+    count_forks();
     FORKS.load(Ordering::Relaxed)
 }
 
@@ -45,7 +47,6 @@ fn count_forks() {
 
 impl Disk for OsDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn RawFile>> {
-        count_forks();
         let mut options = fs::OpenOptions::new();
         options.read(true);
         match how {
