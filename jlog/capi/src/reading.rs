@@ -9,6 +9,7 @@ use jlog_core::{
 };
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
+use crate::read::make_index;
 
 /// A reader's place, and the records it has at hand.
 pub(crate) struct Reading {
@@ -154,8 +155,11 @@ impl Reading {
         }
         let before = RecordId { segment: id.segment, marker: Marker(id.marker.0 - 1) };
         let goes_on = |near: &Cursor| near.last_id() == Some(before);
-        let near = self.near.take().filter(goes_on);
-        let near = self.near.insert(near.unwrap_or_else(|| self.log.cursor_after(before)));
+        let near = self.near.take().filter(goes_on).unwrap_or_else(|| {
+            make_index(&self.log, id.segment);
+            self.log.cursor_after(before)
+        });
+        let near = self.near.insert(near);
         let found = near.next_up_to(id).map(|found| found.filter(|record| record.id == id));
         match found {
             Ok(Some(record)) => {

@@ -18,6 +18,7 @@ use crate::codes::{self, Coded, Failure, Outcome};
 use crate::context::{Context, Mode, State, call, context_at, give, guarded, require_place, set_errno};
 use crate::open::{jlog_ctx_close, jlog_ctx_open_writer, jlog_new};
 use crate::place::{self, Place, first_segment, names, segment_path, segment_size};
+use crate::read::make_index;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jlog_raw_size(ctx: *mut Context) -> usize {
@@ -328,6 +329,7 @@ fn good_checkpoints(log: &Log, context: &Context) -> Outcome<usize> {
             continue;
         }
         let records = walk(log, at.segment.0, |_| {})?.records;
+        make_index(log, at.segment);
         if inside && at.marker.0 <= records {
             good += 1;
         } else if inside {
