@@ -45,6 +45,9 @@ pub const APPENDS: &[(&str, &str, Append)] = &[
     ("classic, shared, one by one", "process", |dir, count, size| {
         one_by_one(dir, count, size, &CreateOptions::classic(), &shared())
     }),
+    ("classic, shared, a lock for each append", "process", |dir, count, size| {
+        one_by_one(dir, count, size, &CreateOptions::classic(), &shared().linger(Duration::ZERO))
+    }),
     ("classic, exclusive, batches of 64 KiB", "process", |dir, count, size| {
         in_batches(dir, count, size, &CreateOptions::classic(), &owner())
     }),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use jlog::inspect::{buffered, inspect};
@@ -28,15 +29,15 @@ const NAME: &str = "JLOG_TEST_NAME";
 const COUNT: &str = "JLOG_TEST_COUNT";
 
 /// What writer `name` writes as its `n`-th message: told apart by its beginning, and different bytes each time. A
-/// heavy writer's are long, so that a kill often strikes in the middle of a write.
+/// heavy writer's are long, so that a kill often strikes in the middle of a write; a light one's are short, all of them.
 fn message(name: &str, n: u32) -> Vec<u8> {
     let mut message = format!("{name}:{n}:").into_bytes();
     let mut dice =
         Dice(message.iter().fold(n, |state, byte| state.wrapping_mul(31).wrapping_add(u32::from(*byte))));
-    let len = match (name.starts_with("heavy"), n % 7) {
-        (true, _) => dice.below(60_000) * 8,
-        (false, 3) => dice.below(20_000),
-        (false, _) => dice.below(100),
+    let len = match (name.starts_with("heavy"), name.starts_with("light"), n % 7) {
+        (true, ..) => dice.below(60_000) * 8,
+        (false, false, 3) => dice.below(20_000),
+        (false, ..) => dice.below(100),
     };
     let block: Vec<_> = (0..61).map(|_| dice.below(256) as u8).collect();
     while message.len() < len as usize {
@@ -137,6 +138,12 @@ fn another_process() {
         "writer" => write(&path, &WriterOptions::new().exclusive(false), &name, count),
         "owner" => write(&path, &WriterOptions::new().exclusive(true), &name, count),
         "buffered writer" => write(&path, &WriterOptions::new().buffer(30_000), &name, count),
+        "burst" => burst(&path, &name, count),
+        "keeper" => {
+            // Killed long before its time is up.
+            let keeps = WriterOptions::new().exclusive(false).linger(Duration::from_secs(3600));
+            write(&path, &keeps, &name, count);
+        }
         "follower" => follow(&Log::open(path).unwrap()),
         "libjlog" => {
             let mut neighbour = Neighbour::open(&path);
@@ -158,8 +165,25 @@ fn write(path: &Path, options: &WriterOptions, name: &str, count: u32) {
     writer.close().unwrap();
 }
 
-/// Tells of every record as it is seen, until there is nothing more and the standard input is closed.
-fn follow(log: &Log) {
+/// Appends as fast as it can: so many, and on until the standard input is closed. Tells only how many they were, and
+/// once, that it has begun.
+fn burst(path: &Path, name: &str, count: u32) {
+    let end = at_the_end_of_input();
+    let writer = Log::open(path).unwrap().writer().unwrap();
+    let mut n = 0;
+    while n < count || !end.load(Ordering::SeqCst) {
+        writer.append(&message(name, n), at(n)).unwrap();
+        n += 1;
+        if n == 100 {
+            tell(0, "begun");
+        }
+    }
+    writer.close().unwrap();
+    tell(n, "written");
+}
+
+/// Becomes true when the standard input is closed.
+fn at_the_end_of_input() -> Arc<AtomicBool> {
     let end = Arc::new(AtomicBool::new(false));
     thread::spawn({
         let end = Arc::clone(&end);
@@ -168,6 +192,12 @@ fn follow(log: &Log) {
             end.store(true, Ordering::SeqCst);
         }
     });
+    end
+}
+
+/// Tells of every record as it is seen, until there is nothing more and the standard input is closed.
+fn follow(log: &Log) {
+    let end = at_the_end_of_input();
     let mut cursor = log.cursor().unwrap();
     for n in 0.. {
         let Some(seen) = next(&mut cursor, &end) else { return };
@@ -473,5 +503,88 @@ fn what_is_in_the_buffer_survives_the_death_of_its_writer() {
         assert!(told.iter().all(|(n, _)| records.iter().any(|r| r.payload == message(&name, *n))));
     }
     assert!(flushed > 0, "no kill left anything in the buffer");
+    assert_sound(&scratch);
+}
+
+#[test]
+fn beside_a_burst_that_does_not_end_others_get_their_turns() {
+    const COUNT: u32 = 300;
+    for part in ["burst", "writer", "libjlog"] {
+        let scratch = new_log(1_000_000);
+        let mut endless = Process::start("burst", &scratch.path(), "light burst", 0);
+        assert_eq!(endless.told().unwrap().1, "begun");
+        let mut other = Process::start(part, &scratch.path(), "light other", COUNT);
+        drop(other.input.take());
+        // Ends though the burst does not.
+        let told = other.finished();
+        let (written, _) = endless.finished().pop().unwrap();
+
+        let records = read_all(&scratch.open()).records;
+        let by_writer = by_writer(&records);
+        assert_eq!(by_writer["light other"].len(), COUNT as usize, "{part}");
+        assert_eq!(by_writer["light burst"].len(), written as usize, "{part}");
+        assert_eq!(records.len(), (COUNT + written) as usize);
+        assert!(part != "writer" || by_writer["light other"] == told, "the ids that it was told");
+        assert_sound(&scratch);
+    }
+}
+
+#[test]
+fn bursts_of_several_handles_in_one_process_take_turns_too() {
+    const COUNT: u32 = 3000;
+    let scratch = new_log(100_000);
+    let names = ["light a", "light b", "light c"];
+    thread::scope(|scope| {
+        for name in names {
+            let writer = scratch.open().writer().unwrap();
+            scope.spawn(move || {
+                for n in 0..COUNT {
+                    writer.append(&message(name, n), at(n)).unwrap();
+                }
+            });
+        }
+    });
+    let records = read_all(&scratch.open()).records;
+    let by_writer = by_writer(&records);
+    assert!(names.iter().all(|name| by_writer[*name].len() == COUNT as usize));
+    assert_sound(&scratch);
+}
+
+#[test]
+fn threads_that_share_a_writer_burst_together() {
+    const COUNT: u32 = 2000;
+    let scratch = new_log(100_000);
+    let writer = scratch.open().writer().unwrap();
+    let told: BTreeMap<_, _> = thread::scope(|scope| {
+        let threads = ["light a", "light b"].map(|name| {
+            let writer = &writer;
+            let append = move |n| (n, writer.append(&message(name, n), at(n)).unwrap().to_string());
+            (name.to_owned(), scope.spawn(move || (0..COUNT).map(append).collect::<Vec<_>>()))
+        });
+        threads.into_iter().map(|(name, thread)| (name, thread.join().unwrap())).collect()
+    });
+    writer.close().unwrap();
+    assert!(by_writer(&read_all(&scratch.open()).records) == told);
+    assert_sound(&scratch);
+}
+
+#[test]
+fn a_writer_that_is_killed_in_a_burst_leaves_its_lock_to_others() {
+    let scratch = new_log(1_000_000);
+    let mut told = Vec::new();
+    for round in 0..5 {
+        let mut keeper = Process::start("keeper", &scratch.path(), &format!("light {round}"), NO_END);
+        for _ in 0..20 {
+            told.push(keeper.told().unwrap());
+        }
+        let file =
+            jlog::io::File::open(&jlog::io::OsDisk, &scratch.file("00000000"), jlog::io::Open::ReadWrite);
+        assert!(file.unwrap().try_lock().unwrap().is_none(), "the lock is not kept: nothing is tested here");
+        told.extend(keeper.killed());
+        let last = scratch.open().writer().unwrap().append(&message("light last", round), at(round)).unwrap();
+        told.push((round, last.to_string()));
+    }
+    let there: Vec<_> = read_all(&scratch.open()).records.iter().map(|r| r.id.to_string()).collect();
+    assert!(told.iter().all(|(_, id)| there.contains(id)), "each has the id that its writer was told");
     assert_sound(&scratch);
 }

@@ -3,13 +3,18 @@
 //! Two handles of a log on one simulated disk play two processes: they share nothing but the files.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
+use jlog::inspect::inspect;
 use jlog::io::sim::{Op, SimDisk, Times};
+use jlog::io::{File, Open};
+use jlog::repair;
 use jlog::{
-    CreateOptions, Durability, ErrorKind, GapKind, Log, Retention, Start, Subscriber, WhenFull, WriterOptions,
+    CreateOptions, Durability, ErrorKind, GapKind, Log, Retention, Start, Subscriber, WhenFull, Writer,
+    WriterOptions,
 };
-use jlog_tests::at;
+use jlog_tests::{Scratch, at, read_all};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -410,4 +415,226 @@ fn who_goes_back_while_another_prunes_keeps_what_he_wants_or_is_told() {
         l.checkpoint(&sub("a")).unwrap().segment >= l.segments().unwrap()[0],
         "what a subscriber wants is gone"
     );
+}
+
+// Classic logs: a burst of appends keeps the lock of the segment.
+
+/// A writer that takes the lock for each append, and one that keeps it once it has appended twice, until it is told.
+fn each() -> WriterOptions {
+    shared().linger(Duration::ZERO)
+}
+fn lingering() -> WriterOptions {
+    shared().linger(Duration::from_secs(3600))
+}
+fn classic(disk: &SimDisk, segment_size: u32) -> Log {
+    log(disk, &CreateOptions::classic().segment_size(segment_size))
+}
+/// Whether anybody could append to this segment now.
+fn is_free(disk: &SimDisk, segment: &str) -> bool {
+    let file = File::open(disk, &Path::new("/log").join(segment), Open::ReadWrite).unwrap();
+    file.try_lock().unwrap().is_some()
+}
+/// Appends until the lock is kept: the first append finds no thread that would give it back.
+fn burst(w: &Writer, from: u8) -> u8 {
+    for n in from..from + 3 {
+        w.append(&[n; 10], at(1)).unwrap();
+    }
+    from + 3
+}
+
+#[test]
+fn a_burst_keeps_the_lock_until_the_writer_flushes_syncs_or_goes() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let w = l.writer_with(&lingering()).unwrap();
+    w.append(&[0; 10], at(1)).unwrap();
+    assert!(is_free(&disk, "00000000"), "after one append");
+    let other = open(&disk).writer_with(&each()).unwrap();
+    let mut n = burst(&w, 1);
+    for release in [Writer::flush as fn(&Writer) -> jlog::Result<()>, Writer::sync] {
+        assert!(!is_free(&disk, "00000000"), "the lock is not kept: nothing is tested here");
+        release(&w).unwrap();
+        assert!(is_free(&disk, "00000000"));
+        other.append(&[n; 10], at(1)).unwrap();
+        n = burst(&w, n + 1);
+    }
+    assert!(!is_free(&disk, "00000000"));
+    w.close().unwrap();
+    assert!(is_free(&disk, "00000000"));
+    let w = l.writer_with(&lingering()).unwrap();
+    n = burst(&w, n);
+    assert!(!is_free(&disk, "00000000"));
+    drop(w);
+    assert!(is_free(&disk, "00000000"));
+    assert_eq!(all(&l), (0..n).map(Ok).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_segment_that_is_finished_while_its_lock_is_kept_is_free_and_so_is_the_next() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 200);
+    let other = open(&disk).writer_with(&each()).unwrap();
+    let w = l.writer_with(&lingering()).unwrap();
+    let mut kept = 0;
+    for n in 0..40 {
+        let before = l.active_segment().unwrap();
+        kept += usize::from(!is_free(&disk, &before.to_string()));
+        w.append(&[n; 10], at(1)).unwrap();
+        if l.active_segment().unwrap() > before {
+            assert!(is_free(&disk, &before.to_string()));
+            assert!(is_free(&disk, &l.active_segment().unwrap().to_string()));
+            other.append(&[100 + n; 10], at(1)).unwrap();
+        }
+    }
+    assert!(kept > 20, "the lock was kept before {kept} appends");
+    assert!(l.segments().unwrap().len() > 4);
+    let seen = read_all(&l);
+    assert_eq!(seen.records.len(), 40 + l.segments().unwrap().len() - 1);
+    let of_one: Vec<_> = seen.records.iter().map(|r| r.payload[0]).filter(|n| *n < 100).collect();
+    assert_eq!(of_one, (0..40).collect::<Vec<_>>());
+    drop((w, other));
+    assert!(inspect(&l).unwrap().problems().next().is_none());
+}
+
+#[test]
+fn what_others_append_between_two_bursts_is_known_before_the_next_append() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 400);
+    let other = open(&disk).writer_with(&each()).unwrap();
+    let w = l.writer_with(&lingering()).unwrap();
+    let mut ids = Vec::new();
+    for n in 0..60 {
+        ids.push(w.append(&[n; 10], at(1)).unwrap());
+        if n % 7 == 6 {
+            w.flush().unwrap();
+            ids.push(other.append(&[n; 10], at(1)).unwrap());
+        }
+    }
+    let there: Vec<_> = read_all(&l).records.iter().map(|record| record.id).collect();
+    assert_eq!(ids, there, "the ids that appending returned");
+}
+
+#[test]
+fn a_write_that_fails_gives_the_lock_back() {
+    for (errno, goes_on) in [(EIO, false), (ENOSPC, true)] {
+        let disk = SimDisk::new(1);
+        let l = classic(&disk, 100_000);
+        let w = l.writer_with(&lingering()).unwrap();
+        burst(&w, 0);
+        assert!(!is_free(&disk, "00000000"));
+        disk.fail_next(Op::Pwrite, errno, Times::Once);
+        assert!(w.append(&[9; 10], at(1)).is_err());
+        assert!(is_free(&disk, "00000000"));
+        open(&disk).writer_with(&each()).unwrap().append(&[3; 10], at(1)).unwrap();
+        assert_eq!(w.append(&[4; 10], at(1)).is_ok(), goes_on);
+    }
+}
+
+#[test]
+fn a_thread_that_panics_in_a_batch_leaves_the_lock_to_others() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let w = l.writer_with(&lingering()).unwrap();
+    burst(&w, 0);
+    let batch = std::iter::from_fn(|| -> Option<(&[u8], jlog::Timestamp)> { panic!("in the application") });
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.append_batch(batch))).is_err());
+    assert!(!is_free(&disk, "00000000"));
+    assert_eq!(w.append(&[9; 10], at(1)).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert!(is_free(&disk, "00000000"));
+}
+
+#[test]
+fn writers_that_sync_each_append_or_own_the_log_never_keep_the_lock_of_a_burst() {
+    for options in [lingering().durability(Durability::Sync), lingering().exclusive(true)] {
+        let disk = SimDisk::new(1);
+        let l = classic(&disk, 100_000);
+        let w = l.writer_with(&options).unwrap();
+        let before = disk.calls(Op::Lock);
+        burst(&w, 0);
+        assert_eq!(disk.calls(Op::Lock) - before, if w.is_exclusive() { 0 } else { 3 });
+        if !w.is_exclusive() {
+            for n in 3..6 {
+                w.append_as(&[n; 10], at(1), Durability::Process).unwrap();
+            }
+            assert!(is_free(&disk, "00000000"));
+        }
+    }
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let w = l.writer_with(&lingering()).unwrap();
+    burst(&w, 0);
+    w.append_as(&[1; 10], at(1), Durability::Sync).unwrap();
+    assert!(is_free(&disk, "00000000"), "a record that is synced ends the burst");
+}
+
+#[test]
+fn in_a_segment_whose_limit_was_raised_each_append_looks_whether_it_is_finished() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 1000);
+    let w = l.writer_with(&lingering()).unwrap();
+    let n = burst(&w, 0);
+    // Meanwhile a process of libjlog's may have found the segment full, and be about to finish it.
+    l.set_segment_size(2000).unwrap();
+    w.flush().unwrap();
+    let mut n = burst(&w, n);
+    assert!(is_free(&disk, "00000000"));
+    while l.active_segment().unwrap().0 == 0 {
+        w.append(&[n; 200], at(1)).unwrap();
+        n += 1;
+    }
+    assert_eq!(l.metastore().unwrap().unit_limit, 2000);
+    burst(&w, n);
+    assert!(!is_free(&disk, "00000001"), "in the next segment it is as ever");
+    // A lower one is noticed when the lock is taken the next time.
+    l.set_segment_size(10).unwrap();
+    w.append(&[n + 3; 10], at(1)).unwrap();
+    assert_eq!(l.active_segment().unwrap().0, 1);
+    w.flush().unwrap();
+    w.append(&[n + 4; 10], at(1)).unwrap();
+    assert!(l.active_segment().unwrap().0 > 1);
+}
+
+#[test]
+fn beside_a_lock_that_is_kept_the_log_can_be_looked_at_and_not_repaired() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let w = l.writer_with(&lingering()).unwrap();
+    burst(&w, 0);
+    assert!(!is_free(&disk, "00000000"));
+    assert_eq!(inspect(&l).unwrap().problems().next(), None);
+    assert_eq!(all(&l), [Ok(0), Ok(1), Ok(2)]);
+
+    let file = File::open(&disk, Path::new("/log/00000000"), Open::ReadWrite).unwrap();
+    file.pwrite(&[0xff; 16], file.size().unwrap()).unwrap();
+    let plan = repair::plan(&l, &inspect(&l).unwrap(), &repair::Options::default()).unwrap();
+    assert!(!plan.is_empty());
+    assert_eq!(repair::apply(&l, &plan, "now").unwrap_err().kind(), ErrorKind::Busy);
+}
+
+/// On the system's disk, with locks that are kept for long enough to be seen.
+#[test]
+fn a_writer_that_appends_no_more_leaves_the_lock_to_others() {
+    let scratch = Scratch::new();
+    let l = Log::create_with(scratch.path(), &CreateOptions::classic()).unwrap();
+    let w = l.writer_with(&shared().linger(Duration::from_secs(2))).unwrap();
+    let file = File::open(&jlog::io::OsDisk, &scratch.file("00000000"), Open::ReadWrite).unwrap();
+    let mut n = 0;
+    let mut records = 0;
+    for _ in 0..2 {
+        // On a busy machine some bursts are none.
+        while file.try_lock().unwrap().is_some() {
+            burst(&w, 0);
+            records += 3;
+            n += 1;
+            assert!(n < 1000, "the lock is never kept");
+        }
+        let began = Instant::now();
+        while file.try_lock().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the lock is never given back");
+            std::thread::yield_now();
+        }
+        scratch.open().writer().unwrap().append(b"another", at(1)).unwrap();
+        records += 1;
+    }
+    assert_eq!(read_all(&l).records.len(), records);
 }

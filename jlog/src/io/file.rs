@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind as Os, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::{Disk, Open, RawFile, RawMap, forks};
 use crate::error::{Error, ErrorKind, Result};
@@ -82,6 +82,21 @@ impl File {
         };
         let taken = retry(|| self.raw.lock(false)).map_err(|e| Error::io("lock it", &self.path, e))?;
         Ok(taken.then_some(LockGuard { file: self, _gate: gate }))
+    }
+
+    /// As [`File::lock`], for who keeps the lock beyond one call: it owns the file with it, and any thread may release it.
+    /// It keeps out everybody else, but not the threads that share this handle: their owner sees to that.
+    pub(crate) fn lock_owned(self: &Arc<File>) -> Result<OwnedLock> {
+        require_process(self.forks, &self.path)?;
+        retry(|| self.raw.lock(true)).map_err(|e| Error::io("lock it", &self.path, e))?;
+        Ok(OwnedLock { file: Arc::clone(self) })
+    }
+
+    /// As [`File::lock_owned`], but `None` at once where somebody else holds it.
+    pub(crate) fn try_lock_owned(self: &Arc<File>) -> Result<Option<OwnedLock>> {
+        require_process(self.forks, &self.path)?;
+        let taken = retry(|| self.raw.lock(false)).map_err(|e| Error::io("lock it", &self.path, e))?;
+        Ok(taken.then(|| OwnedLock { file: Arc::clone(self) }))
     }
 
     /// The process that holds the lock: `None` if it is free, `Some(None)` if the holder cannot be named (only
@@ -253,6 +268,21 @@ impl LockGuard<'_> {
 }
 
 impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        // A fork's copy: the lock is its parent's.
+        if self.file.forks == forks() {
+            let _ = self.file.raw.unlock();
+        }
+    }
+}
+
+/// The exclusive lock of a [`File`] that it owns with others, released when dropped: see [`File::lock_owned`].
+#[derive(Debug)]
+pub(crate) struct OwnedLock {
+    file: Arc<File>,
+}
+
+impl Drop for OwnedLock {
     fn drop(&mut self) {
         // A fork's copy: the lock is its parent's.
         if self.file.forks == forks() {

@@ -18,8 +18,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) use file::require_process;
 pub use file::{File, LockGuard, Map};
+pub(crate) use file::{OwnedLock, require_process};
 pub use os::{OsDisk, forks};
 
 /// How to open a file.

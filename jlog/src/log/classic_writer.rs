@@ -4,20 +4,30 @@
 //! file appends at its end; whoever fills a segment moves the metastore on, under the metastore's lock. Whatever
 //! another process has appended is walked before the next append, so a torn record is never built upon and every
 //! append knows its id.
+//!
+//! A burst of appends keeps the lock from one to the next for a moment (`linger`). Whatever may happen to the end of a
+//! segment needs this lock: appending, cutting, and finding or making the segment full, which is what lets anybody
+//! finish it. So while the lock is kept, neither the end nor the metastore is looked at again. One thing can be
+//! decided under the lock and done after it: a libjlog process that has filled the segment lets go, syncs, and only
+//! then moves the metastore on. Whoever comes in between finds the segment full himself, unless the limit was raised
+//! meanwhile; a writer that sees a limit raised looks at the metastore before each append to that segment, as libjlog's
+//! do. That a limit was lowered is noticed when the lock is taken the next time.
 
 use std::io::IoSlice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::checkpoints::sync_names;
 use super::durability::Durability;
 use super::kept;
+use super::linger::{Kept, LINGER, Linger, Unlocker};
 use super::names::METASTORE;
 use super::pre_commit::{PATIENCE, PreCommit, Taken};
 use super::shared::Shared;
 use super::writer::{Recovery, WriterOptions, data_mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Marker, RecordId, SegmentId, Timestamp};
-use crate::io::{File, LockGuard, Open, forks};
+use crate::io::{File, Open, OwnedLock, forks};
 use crate::record::classic::{COMPRESSED_HEADER, Codec, Header, Metastore, Safety};
 use crate::record::compress::MAX_MESSAGE;
 use crate::record::scan::ClassicWalk;
@@ -27,8 +37,10 @@ use crate::segment::SegmentSource;
 /// The writer of a classic log.
 #[derive(Debug)]
 pub(crate) struct ClassicWriter {
+    // Ends before the state goes.
+    unlocker: OnceLock<Option<Unlocker>>,
     log: Arc<Shared>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     durability: Durability,
     exclusive: bool,
     /// The [`forks`] at which it was opened.
@@ -36,9 +48,12 @@ pub(crate) struct ClassicWriter {
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     metastore: File,
     active: Active,
+    /// The lock of the active data file, while a burst of appends keeps it.
+    pub(super) linger: Linger,
+    wants_unlocker: bool,
     pre_commit: Option<PreCommit>,
     /// The record that is being written, and the batch of them.
     scratch: Vec<u8>,
@@ -56,8 +71,10 @@ struct Active {
     marker: u32,
     unit_limit: u64,
     safety: Safety,
-    /// In exclusive mode the data file stays locked.
-    held: bool,
+    /// The data file's lock, in exclusive mode.
+    held: Option<OwnedLock>,
+    /// The limit was raised while this segment was active: somebody may have found it full before.
+    raised: bool,
     /// Whether the name of the data file is known to be on the disk.
     named: bool,
 }
@@ -89,9 +106,17 @@ impl ClassicWriter {
             Safety::Unsafe | Safety::AlmostSafe => Durability::Process,
         });
 
+        // A sync takes many times as long as a lock does, and keeps others waiting long enough without it.
+        let linger = match options.linger {
+            _ if exclusive || durability.is_synced() => Duration::ZERO,
+            asked => asked.unwrap_or(LINGER),
+        };
+
         let mut state = State {
             metastore,
             active,
+            linger: Linger::new(linger),
+            wants_unlocker: false,
             pre_commit: None,
             scratch: Vec::new(),
             compressed: Vec::new(),
@@ -99,7 +124,8 @@ impl ClassicWriter {
             failed: false,
         };
         state.take_over_pre_commit(&log, options.buffer, PATIENCE)?;
-        Ok(ClassicWriter { log, state: Mutex::new(state), durability, exclusive, forks: forks() })
+        let state = Arc::new(Mutex::new(state));
+        Ok(ClassicWriter { unlocker: OnceLock::new(), log, state, durability, exclusive, forks: forks() })
     }
 
     /// What was put right when this writer was opened, and since: another writer's death may leave a torn record too.
@@ -153,7 +179,9 @@ impl ClassicWriter {
 
     /// Moves buffered records to the segment, so that readers see them. In the kernel when it returns.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.state()?.flush(&self.log)
+        let mut state = self.state()?;
+        state.linger.release();
+        state.flush(&self.log)
     }
 
     /// Flushes, and makes all that was appended durable: on disk when it returns.
@@ -177,6 +205,7 @@ impl ClassicWriter {
             state
         });
         if state.failed {
+            state.linger.release();
             return Err(Error::poisoned(state.active.data.path()));
         }
         state.scratch.clear();
@@ -185,7 +214,14 @@ impl ClassicWriter {
 
     fn acknowledge(&self, mut state: MutexGuard<'_, State>, durability: Durability) -> Result<()> {
         match durability {
-            Durability::Process | Durability::Interval(_) => Ok(()),
+            Durability::Process | Durability::Interval(_) => {
+                let wanted = std::mem::take(&mut state.wants_unlocker);
+                drop(state);
+                if wanted {
+                    self.unlocker.get_or_init(|| Unlocker::start(&self.state));
+                }
+                Ok(())
+            }
             Durability::Sync | Durability::Group(_) => {
                 state.flush(&self.log)?;
                 state.sync(&self.log)
@@ -303,18 +339,23 @@ impl State {
         len: usize,
         put: &mut dyn FnMut(&File, u64) -> Result<()>,
     ) -> Result<RecordId> {
+        let began = self.linger.begin();
         loop {
-            let data = Arc::clone(&self.active.data);
-            let lock = self.active.enter(&data)?;
+            let kept = self.linger.take();
+            let nobody_came = kept.is_some() || self.active.held.is_some();
+            let lock = match kept {
+                None if !nobody_came => Some(Kept::new(self.active.data.lock_owned()?)),
+                kept => kept,
+            };
             // Another writer may have come first, and may have finished this segment.
-            if lock.is_some() && !self.catch_up(log)? || self.active.is_full() {
+            if !nobody_came && !self.catch_up(log)? || self.active.is_full() {
                 self.rotate(log, lock)?;
                 continue;
             }
 
             let at = self.active.end;
-            if let Err(error) = put(&data, at) {
-                return Err(self.take_back(&data, at, error));
+            if let Err(error) = put(&self.active.data, at) {
+                return Err(self.take_back(at, error));
             }
             self.active.end = at + len as u64;
             self.active.marker = self.active.marker.saturating_add(records);
@@ -323,14 +364,16 @@ impl State {
                 // The record is in the log, whatever becomes of this. Where it fails the segment stays full, and the
                 // next append meets the same obstacle and reports it.
                 let _ = self.rotate(log, lock);
+            } else if let (Some(lock), Some(began), false) = (lock, began, self.active.raised) {
+                self.wants_unlocker |= self.linger.leave(lock, began);
             }
             return Ok(id);
         }
     }
 
     /// A write failed: nothing of it may stay. Where that cannot be had either, this writer is at its end.
-    fn take_back(&mut self, data: &File, to: u64, error: Error) -> Error {
-        if error.kind() != ErrorKind::NoSpace || data.truncate(to).is_err() {
+    fn take_back(&mut self, to: u64, error: Error) -> Error {
+        if error.kind() != ErrorKind::NoSpace || self.active.data.truncate(to).is_err() {
             self.failed = true;
         }
         error
@@ -339,6 +382,7 @@ impl State {
     /// Takes in what other writers have appended, under the data file's lock. False if this segment is finished.
     fn catch_up(&mut self, log: &Shared) -> Result<bool> {
         let meta = log.decode(&self.metastore)?;
+        self.active.raised |= u64::from(meta.unit_limit) > self.active.unit_limit;
         self.active.unit_limit = u64::from(meta.unit_limit);
         self.active.safety = meta.safety;
         if meta.active > self.active.id {
@@ -357,11 +401,11 @@ impl State {
     ///
     /// Its lock is kept until the metastore has moved on: nobody appends to it in between, and whoever waited for it
     /// finds it finished. (libjlog lets go before, and may then append to a segment that its readers have closed.)
-    fn rotate(&mut self, log: &Shared, lock: Option<LockGuard<'_>>) -> Result<()> {
+    fn rotate(&mut self, log: &Shared, lock: Option<Kept>) -> Result<()> {
         let finished = &self.active;
         finished.data.sync()?;
         let next = log.next_segment(finished.id)?;
-        let held = finished.held;
+        let held = finished.held.is_some();
         let made = {
             let _lock = self.metastore.lock()?;
             let meta = log.decode(&self.metastore)?;
@@ -373,7 +417,7 @@ impl State {
         };
         drop(lock);
         // Kept from others since before anybody could know of it, the new segment only needs its end to be found.
-        if let Some(mut active) = made.filter(|made| made.held) {
+        if let Some(mut active) = made.filter(|made| made.held.is_some()) {
             active.survey(log, (0, 0), &mut self.recovery)?;
             self.active = active;
             return Ok(());
@@ -383,7 +427,9 @@ impl State {
         Ok(())
     }
 
+    /// Nobody waits for the disk because of a lock that is kept: it is given back first.
     fn sync(&mut self, log: &Shared) -> Result<()> {
+        self.linger.release();
         let outcome = self.active.data.sync();
         // Whoever made the segment may not have synced its name. What was finished before is in the same directory.
         let outcome = match outcome {
@@ -497,28 +543,21 @@ impl Active {
             let data = Arc::new(made);
             let mut active = Active::new(&meta, Arc::clone(&data));
 
-            let lock = if hold == Hold::OrFail { lock_or_say_who(&data)? } else { data.lock()? };
+            let lock = if hold == Hold::OrFail { lock_or_say_who(&data)? } else { data.lock_owned()? };
             // Somebody may have finished it before the lock was ours.
             if log.decode(metastore)?.active > active.id {
                 continue;
             }
             active.survey(log, (0, 0), recovery)?;
-            if hold != Hold::No {
-                lock.keep();
-                active.held = true;
-            }
+            active.held = Some(lock).filter(|_| hold != Hold::No);
             return Ok(active);
         }
     }
 
     fn new(meta: &Metastore, data: Arc<File>) -> Active {
         let (unit_limit, safety) = (u64::from(meta.unit_limit), meta.safety);
-        Active { id: meta.active, data, end: 0, marker: 0, unit_limit, safety, held: false, named: false }
-    }
-
-    /// The lock for one append; `None` in exclusive mode, where it is held anyway.
-    fn enter<'a>(&self, data: &'a File) -> Result<Option<LockGuard<'a>>> {
-        if self.held { Ok(None) } else { data.lock().map(Some) }
+        let (held, raised, named) = (None, false, false);
+        Active { id: meta.active, data, end: 0, marker: 0, unit_limit, safety, held, raised, named }
     }
 
     fn is_full(&self) -> bool {
@@ -561,8 +600,8 @@ impl Active {
 }
 
 /// Takes the lock if it is free.
-fn lock_or_say_who(data: &File) -> Result<LockGuard<'_>> {
-    data.try_lock()?.ok_or_else(|| {
+fn lock_or_say_who(data: &Arc<File>) -> Result<OwnedLock> {
+    data.try_lock_owned()?.ok_or_else(|| {
         let who = match data.lock_holder() {
             Ok(Some(Some(pid))) => format!("process {pid} is writing to it"),
             _ => "another writer holds it".to_owned(),
@@ -599,9 +638,9 @@ fn settle_active(log: &Shared, metastore: &File, recovery: &mut Recovery) -> Res
 /// Makes the segment that `meta` names as active, and moves the metastore on to it, under the metastore's lock.
 fn advance(log: &Shared, metastore: &File, meta: &Metastore, hold: bool) -> Result<Active> {
     let path = log.data_path(meta.active);
-    let data = File::open(&**log.disk(), &path, Open::Create(data_mode(log)?))?;
+    let data = Arc::new(File::open(&**log.disk(), &path, Open::Create(data_mode(log)?))?);
     // Nobody waits here for a segment while the metastore is locked; nobody else can have this one yet, either.
-    let held = hold && data.try_lock()?.map(LockGuard::keep).is_some();
+    let held = if hold { data.try_lock_owned()? } else { None };
     let synced = meta.safety != Safety::Unsafe;
     if synced {
         sync_names(log)?;
@@ -611,7 +650,7 @@ fn advance(log: &Shared, metastore: &File, meta: &Metastore, hold: bool) -> Resu
         metastore.sync()?;
     }
     log.saw(meta.active);
-    Ok(Active { held, named: synced, ..Active::new(meta, Arc::new(data)) })
+    Ok(Active { held, named: synced, ..Active::new(meta, data) })
 }
 
 /// Moves the metastore on, under its lock: four bytes in place, which running libjlog processes have mapped.

@@ -18,6 +18,7 @@ pub mod inspect;
 mod kept;
 mod lag;
 mod libjlog;
+mod linger;
 mod metrics;
 mod names;
 mod pre_commit;

@@ -24,6 +24,7 @@ pub struct WriterOptions {
     pub(crate) durability: Option<Durability>,
     pub(crate) exclusive: Option<bool>,
     pub(crate) buffer: Option<u32>,
+    pub(crate) linger: Option<Duration>,
 }
 
 impl WriterOptions {
@@ -54,6 +55,16 @@ impl WriterOptions {
     /// [`Durability::Sync`] every append is moved and synced at once: then a buffer gains nothing.
     pub fn buffer(mut self, bytes: u32) -> WriterOptions {
         self.buffer = (bytes > 0).then_some(bytes);
+        self
+    }
+
+    /// Classic logs that are shared, at levels that do not sync each append: how long a burst of appends may keep the
+    /// lock of the active segment, instead of taking it for each. Appends that come within a fifth of that time of
+    /// each other are a burst; when the time is up, each takes the lock by itself for another fifth, so that others
+    /// get theirs. Once no further append comes, the lock is given back by a thread named `jlog-unlock`. The default is
+    /// one millisecond; zero keeps it never, and has no thread.
+    pub fn linger(mut self, at_most: Duration) -> WriterOptions {
+        self.linger = Some(at_most);
         self
     }
 }
@@ -121,6 +132,7 @@ pub struct Writer {
 
 /// What appends, by the log's format.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one to a writer, behind an Arc")]
 pub(crate) enum Engine {
     Classic(ClassicWriter, Group),
     Checked(CheckedWriter),
