@@ -140,7 +140,7 @@ impl Run {
 }
 
 /// Of those that share, one takes the lock for each append, and one keeps it: nothing hangs on how fast they are.
-fn workloads() -> [WriterOptions; 5] {
+fn workloads() -> [WriterOptions; 6] {
     let options = WriterOptions::new;
     [
         options().linger(Duration::ZERO),
@@ -148,6 +148,7 @@ fn workloads() -> [WriterOptions; 5] {
         options().durability(Durability::Sync),
         options().exclusive(true),
         options().buffer(300),
+        options().buffer(300).exclusive(false),
     ]
 }
 

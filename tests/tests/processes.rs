@@ -137,6 +137,9 @@ fn another_process() {
     match &part[..] {
         "writer" => write(&path, &WriterOptions::new().exclusive(false), &name, count),
         "owner" => write(&path, &WriterOptions::new().exclusive(true), &name, count),
+        "sharing buffered writer" => {
+            write(&path, &WriterOptions::new().buffer(30_000).exclusive(false), &name, count);
+        }
         "buffered writer" => write(&path, &WriterOptions::new().buffer(30_000), &name, count),
         "burst" => burst(&path, &name, count),
         "keeper" => {
@@ -472,13 +475,35 @@ fn owners_that_are_killed_one_after_another_leave_what_they_had_acknowledged() {
 }
 
 #[test]
+fn beside_a_buffer_that_is_shared_others_append_directly_and_nothing_is_lost_or_comes_twice() {
+    const COUNT: u32 = 300;
+    let scratch = new_log(50_000);
+    let parts = [("a", "writer"), ("b", "sharing buffered writer"), ("c", "libjlog"), ("d", "writer")];
+    let running = parts.map(|(name, part)| (name, Process::start(part, &scratch.path(), name, COUNT)));
+    for (name, process) in running {
+        assert_eq!(process.finished().len(), COUNT as usize, "{name}");
+    }
+    let records = read_all(&scratch.open()).records;
+    let by_writer = by_writer(&records);
+    assert!(parts.iter().all(|(name, _)| by_writer[*name].len() == COUNT as usize));
+    assert_eq!(records.len(), parts.len() * COUNT as usize);
+    assert!(buffered(&scratch.open()).unwrap().is_empty());
+    assert_sound(&scratch);
+}
+
+#[test]
 fn what_is_in_the_buffer_survives_the_death_of_its_writer() {
-    let scratch = new_log(100_000);
+    for part in ["buffered writer", "sharing buffered writer"] {
+        killed_with_a_buffer(part, &new_log(100_000));
+    }
+}
+
+fn killed_with_a_buffer(part: &str, scratch: &Scratch) {
     let mut dice = Dice(11);
     let mut flushed = 0;
     for round in 0..15 {
         let name = format!("r{round}");
-        let mut writer = Process::start("buffered writer", &scratch.path(), &name, NO_END);
+        let mut writer = Process::start(part, &scratch.path(), &name, NO_END);
         let mut told = Vec::new();
         for _ in 0..=dice.below(100) {
             told.push(writer.told().unwrap());
@@ -503,7 +528,7 @@ fn what_is_in_the_buffer_survives_the_death_of_its_writer() {
         assert!(told.iter().all(|(n, _)| records.iter().any(|r| r.payload == message(&name, *n))));
     }
     assert!(flushed > 0, "no kill left anything in the buffer");
-    assert_sound(&scratch);
+    assert_sound(scratch);
 }
 
 #[test]

@@ -638,3 +638,96 @@ fn a_writer_that_appends_no_more_leaves_the_lock_to_others() {
     }
     assert_eq!(read_all(&l).records.len(), records);
 }
+
+// Classic logs: a pre_commit buffer that keeps nobody else from appending.
+
+fn buffering() -> WriterOptions {
+    shared().buffer(200)
+}
+
+#[test]
+fn between_what_a_shared_buffer_gathers_others_append() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let buffered = l.writer_with(&buffering()).unwrap();
+    assert!(!buffered.is_exclusive());
+    let other = open(&disk).writer_with(&each()).unwrap();
+    for n in 0..20 {
+        buffered.append(&[n; 30], at(1)).unwrap();
+        other.append(&[100 + n; 30], at(1)).unwrap();
+        assert!(is_free(&disk, "00000000"));
+    }
+    buffered.close().unwrap();
+    // Records of 46 bytes: four fill the buffer, and are moved when the fifth comes.
+    let expected: Vec<_> = (0..5)
+        .flat_map(|round| {
+            let direct = |from: u8, to: u8| (from..to).map(|n| Ok(100 + n));
+            let before = direct(if round == 0 { 0 } else { 4 * round }, 4 * round + 4);
+            before.chain((4 * round..4 * round + 4).map(Ok)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(all(&l), expected);
+    assert!(inspect(&l).unwrap().problems().next().is_none());
+}
+
+#[test]
+fn the_id_of_a_record_in_a_shared_buffer_holds_if_nobody_else_appends() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 500);
+    let other = open(&disk).writer_with(&each()).unwrap();
+    other.append(&[9; 30], at(1)).unwrap();
+    let w = l.writer_with(&buffering()).unwrap();
+    let ids: Vec<_> = (0..30).map(|n| w.append(&[n; 30], at(1)).unwrap()).collect();
+    w.flush().unwrap();
+    let there: Vec<_> = read_all(&l).records.iter().skip(1).map(|record| record.id).collect();
+    assert_eq!(ids, there);
+    let promised = w.append(&[1; 30], at(1)).unwrap();
+    let direct = other.append(&[2; 30], at(1)).unwrap();
+    assert_eq!(promised, direct, "it was not there yet, and so another has its place");
+    w.flush().unwrap();
+    assert_eq!(read_all(&l).payloads().last().unwrap()[0], 1);
+}
+
+#[test]
+fn a_segment_that_others_have_finished_meanwhile_gets_nothing_of_the_buffer() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 400);
+    let w = l.writer_with(&buffering()).unwrap();
+    let other = open(&disk).writer_with(&each()).unwrap();
+    w.append(&[1; 30], at(1)).unwrap();
+    while l.active_segment().unwrap().0 < 3 {
+        other.append(&[2; 30], at(1)).unwrap();
+    }
+    w.flush().unwrap();
+    let last = read_all(&l).records.pop().unwrap();
+    assert_eq!((last.payload[0], last.id.segment.0), (1, 3));
+    assert!(inspect(&l).unwrap().problems().next().is_none());
+}
+
+#[test]
+fn a_shared_buffer_has_one_owner_and_is_taken_over_from_a_dead_one() {
+    let disk = SimDisk::new(1);
+    let l = classic(&disk, 100_000);
+    let w = l.writer_with(&buffering()).unwrap();
+    w.append(&[1; 30], at(1)).unwrap();
+    w.append(&[2; 30], at(1)).unwrap();
+    assert_eq!(open(&disk).writer_with(&buffering()).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(
+        open(&disk).writer_with(&WriterOptions::new().buffer(200)).unwrap_err().kind(),
+        ErrorKind::Busy
+    );
+    let other = open(&disk).writer_with(&each()).unwrap();
+    assert!(other.recovery().pre_commit_in_use);
+    assert_eq!(other.recovery().flushed, 0);
+
+    // The process dies: nothing that it does on the way out arrives.
+    disk.fail_at(disk.operations(), EIO, Times::Sticky);
+    drop(w);
+    disk.heal();
+    let next = open(&disk).writer_with(&buffering()).unwrap();
+    assert_eq!(next.recovery().flushed, 2);
+    next.append(&[3; 30], at(1)).unwrap();
+    next.close().unwrap();
+    other.append(&[4; 30], at(1)).unwrap();
+    assert_eq!(all(&l), [Ok(1), Ok(2), Ok(3), Ok(4)]);
+}

@@ -96,10 +96,15 @@ const BATCH: usize = 256 * 1024;
 
 impl ClassicWriter {
     pub(crate) fn open(log: Arc<Shared>, options: &WriterOptions) -> Result<ClassicWriter> {
-        let exclusive = options.exclusive.unwrap_or(false) || options.buffer.is_some();
+        let exclusive = options.exclusive.unwrap_or(options.buffer.is_some());
         let metastore = File::open(&**log.disk(), &log.dir().join(METASTORE), Open::ReadWrite)?;
         let mut recovery = Recovery::default();
-        let hold = if exclusive { Hold::OrFail } else { Hold::No };
+        let hold = match options.buffer {
+            _ if exclusive => Hold::OrFail,
+            // Nobody else makes a buffer, or takes one over to gather in, at the same time.
+            Some(_) => Hold::AndWait,
+            None => Hold::No,
+        };
         let active = Active::open(&log, &metastore, hold, &mut recovery)?;
         let durability = options.durability.unwrap_or(match active.safety {
             Safety::Safe => Durability::Sync,
@@ -108,7 +113,7 @@ impl ClassicWriter {
 
         // A sync takes many times as long as a lock does, and keeps others waiting long enough without it.
         let linger = match options.linger {
-            _ if exclusive || durability.is_synced() => Duration::ZERO,
+            _ if exclusive || durability.is_synced() || options.buffer.is_some() => Duration::ZERO,
             asked => asked.unwrap_or(LINGER),
         };
 
@@ -124,6 +129,9 @@ impl ClassicWriter {
             failed: false,
         };
         state.take_over_pre_commit(&log, options.buffer, PATIENCE)?;
+        if !exclusive {
+            state.active.held = None;
+        }
         let state = Arc::new(Mutex::new(state));
         Ok(ClassicWriter { unlocker: OnceLock::new(), log, state, durability, exclusive, forks: forks() })
     }
@@ -442,7 +450,7 @@ impl State {
         outcome
     }
 
-    /// Gathers the record in `scratch`. Only in exclusive mode, where nobody else moves the end of the segment.
+    /// Gathers the record in `scratch`. In exclusive mode nobody else moves the end of the segment, so its id is known.
     fn append_buffered(&mut self, log: &Shared) -> Result<RecordId> {
         let record = std::mem::take(&mut self.scratch);
         let outcome = self.gather(log, &record);
@@ -452,9 +460,13 @@ impl State {
 
     fn gather(&mut self, log: &Shared, record: &[u8]) -> Result<RecordId> {
         for _ in 0..2 {
-            // The id that is promised here holds: a flush goes to the segment that is active now.
+            // A flush goes to the segment that is active now, unless others who share the log finish it before.
             if self.active.is_full() {
-                self.rotate(log, None)?;
+                let lock = match self.active.held {
+                    Some(_) => None,
+                    None => Some(Kept::new(self.active.data.lock_owned()?)),
+                };
+                self.rotate(log, lock)?;
             }
             let Some(buffer) = &mut self.pre_commit else { break };
             if buffer.push(record)? {

@@ -51,8 +51,14 @@ impl WriterOptions {
 
     /// Classic logs only: gathers records in the log's pre_commit file, `bytes` large, and moves them to the segment when it is full,
     /// on [`Writer::flush`], and on close. Gathered records survive the death of the process, not of the machine;
-    /// readers see them once they are moved. Includes [`WriterOptions::exclusive`]; 0 is unbuffered. With
-    /// [`Durability::Sync`] every append is moved and synced at once: then a buffer gains nothing.
+    /// readers see them once they are moved. Includes [`WriterOptions::exclusive`] unless that is said to be false; 0 is
+    /// unbuffered. With [`Durability::Sync`] every append is moved and synced at once: then a buffer gains nothing.
+    ///
+    /// With `exclusive(false)` others append in between, and the segment is locked only while records are moved there.
+    /// The buffer is still this writer's alone: a second that wants it gets [`Busy`](ErrorKind::Busy), and so does a libjlog
+    /// process that *opens* the log for writing, which waits for the buffer until this writer closes; one that has the
+    /// log open already goes on. The id that an append returns is then where the record will stand if nobody else
+    /// appends before it is moved, and [`Writer::last_id`] tells of what was in the segment when this writer last looked.
     pub fn buffer(mut self, bytes: u32) -> WriterOptions {
         self.buffer = (bytes > 0).then_some(bytes);
         self
