@@ -105,12 +105,12 @@ impl Console {
 
     /// A JSON object, on a line of its own in a pipe, spread out on a terminal.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        if self.is_terminal() {
-            serde_json::to_writer_pretty(&mut *self, value)?;
+        let text = if self.is_terminal() {
+            serde_json::to_string_pretty(value)?
         } else {
-            serde_json::to_writer(&mut *self, value)?;
-        }
-        writeln!(self)?;
+            serde_json::to_string(value)?
+        };
+        writeln!(self, "{}", printable_json(text))?;
         Ok(())
     }
 }
@@ -140,6 +140,23 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
+/// JSON in which no string holds a character that drives a terminal: all of them have an escape of four digits, and JSON
+/// itself asks for it below 0x20 only.
+pub(crate) fn printable_json(text: String) -> String {
+    if text.bytes().all(|byte| byte < 0x7f) {
+        return text;
+    }
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !is_unsafe(c) {
+            printable.push(c);
+        } else {
+            printable.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    printable
+}
+
 /// The name of a subscriber on a line with other things: the empty one can be seen, a long one is cut.
 pub(crate) fn name(subscriber: &Subscriber, longest: usize) -> String {
     let name = printable(&subscriber.to_string());
@@ -165,6 +182,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_said_can_drive_the_terminal() {
+        assert_eq!(printable_json("\"a\u{9b}\u{7f}\u{202e}\"\n".to_owned()), "\"a\\u009b\\u007f\\u202e\"\n");
         assert_eq!(printable("a\x1b[2Jb\u{9b}c\u{202e}d\ne"), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\ne");
     }
 }

@@ -9,7 +9,7 @@ use jlog::inspect::Buffered;
 use jlog::{Kind, Record, RecordId, Timestamp};
 use serde::Serialize;
 
-use crate::console::is_unsafe;
+use crate::console::{is_unsafe, printable_json};
 use crate::measure::{Clock, rfc3339, things};
 
 /// How messages are printed.
@@ -96,7 +96,9 @@ impl<'a> Message<'a> {
     pub(crate) fn print(&self, out: &mut impl Write, format: Format, clock: &Clock) -> io::Result<()> {
         match format {
             Format::Raw => out.write_all(self.payload)?,
-            Format::Jsonl => serde_json::to_writer(&mut *out, &self.json())?,
+            Format::Jsonl => {
+                out.write_all(printable_json(serde_json::to_string(&self.json())?).as_bytes())?;
+            }
             Format::Text => {
                 self.place(out, clock)?;
                 out.write_all(b"  ")?;

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use jlog::inspect::SubscriberReport;
 use jlog::{ErrorKind, Log, OnDamage, RecordId, Start, Subscriber, Timestamp};
 
-use crate::console::Console;
+use crate::console::{Console, printable_json};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inspect::subscribers_table;
 use crate::interrupt;
@@ -212,8 +212,7 @@ fn list(console: &mut Console, log: &Log, json: bool) -> Outcome {
     }
     if json {
         for report in &all {
-            serde_json::to_writer(&mut *console, &Follower::of(report))?;
-            writeln!(console)?;
+            writeln!(console, "{}", printable_json(serde_json::to_string(&Follower::of(report))?))?;
         }
     } else if !all.is_empty() {
         subscribers_table(console, &all.iter().collect::<Vec<_>>(), |_| false)?;

@@ -6,6 +6,7 @@ mod checksummed;
 mod common;
 mod daily;
 mod docs;
+mod hostile;
 mod inspect;
 mod repair;
 mod spool;

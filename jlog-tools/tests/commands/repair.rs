@@ -257,7 +257,7 @@ fn jlog_repair_is_the_same_program() {
 }
 
 /// Every file of a directory, and the user it belongs to.
-fn owners(dir: &Path) -> Vec<(PathBuf, u32)> {
+pub(crate) fn owners(dir: &Path) -> Vec<(PathBuf, u32)> {
     let mut all = vec![(dir.to_owned(), std::fs::symlink_metadata(dir).unwrap().uid())];
     if dir.is_dir() {
         for entry in std::fs::read_dir(dir).unwrap() {

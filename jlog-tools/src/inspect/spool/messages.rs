@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{SCHEMA, cell, due, now, open, queue_name, say_gone, seconds, state_name, time};
-use crate::console::{Console, Tone};
+use crate::console::{Console, Tone, printable_json};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inspect::Look;
 use crate::inspect::summary::{align_right, borderless, rows};
@@ -173,8 +173,7 @@ pub(in crate::inspect) fn run(look: &mut Look<'_>, path: &Path, filters: &Filter
         left -= 1;
         if look.json {
             // A line each, on a terminal too.
-            serde_json::to_writer(&mut *look.console, &line)?;
-            writeln!(look.console)?;
+            writeln!(look.console, "{}", printable_json(serde_json::to_string(&line)?))?;
             continue;
         }
         page.push((line, listed));

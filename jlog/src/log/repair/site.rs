@@ -214,7 +214,7 @@ impl Site {
         let kept = self.dir.join(KEPT);
         let mut names = match self.disk.names(&kept) {
             Ok(names) => names,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::io("list what repairs have kept", &kept, error)),
         };
         require_own(&*self.disk, &kept)?;
