@@ -1,15 +1,23 @@
-//! The tables of docs/tables.md: what the same damage, and the same I/O errors, come to.
+//! The tables of docs/tables.md: what the same damage, and the same I/O errors, come to, and what a record costs.
 //!
 //! ```sh
-//! cargo run --release -p jlog-tests --bin tables -- damage [--libjlog DRIVER]
+//! cargo run --release -p jlog-tests --bin tables -- damage [--libjlog DRIVER] [--jlogctl JLOGCTL]
 //! cargo run --release -p jlog-tests --bin tables -- errors [--libjlog DRIVER]
+//! cargo run --release -p jlog-tests --bin tables -- cost [--libjlog DRIVER]
 //! ```
+//!
+//! `cost`, and libjlog's errors, need strace. `JLOGCTL` is libjlog's tool, for its repair.
 //!
 //! `DRIVER` is a program over libjlog: `DRIVER drain DIR SUBSCRIBER 0` reads all that is unread and prints for each
 //! message a line `msg SEGMENT:MARKER SECONDS MICROS LENGTH CRC32 ...`; `DRIVER write DIR COUNT SIZE FIRST` writes
-//! messages and, with `CDRV_ACK=1`, prints `ack N` behind each. It ends with 2 where libjlog reports an error.
+//! messages and, with `CDRV_ACK=1`, prints `ack N` behind each; a fifth argument is the size of a pre_commit buffer.
+//! `CDRV_SINGLE=1` tells it that nobody else has the log open, `CDRV_PREAD=1` not to map segments. It ends with 2 where
+//! libjlog reports an error.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a measuring tool: what does not hold ends it")]
+
+#[path = "tables/cost.rs"]
+mod cost;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -19,23 +27,32 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jlog::inspect::inspect;
 use jlog::io::sim::{Op, SimDisk, Times};
+use jlog::repair;
 use jlog::{CreateOptions, Durability, ErrorKind, Format, Log, OnDamage, Start, Subscriber, WriterOptions};
 use jlog_tests::{Scratch, at, copy_dir};
-use nix::libc::{EIO, ENOSPC};
+use nix::libc::{EACCES, EDQUOT, EFBIG, EINTR, EIO, EMFILE, ENOLCK, ENOSPC};
 
 const LOGS: u64 = 500;
 const MESSAGES: u32 = 60;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let driver = args.iter().position(|arg| arg == "--libjlog").and_then(|n| args.get(n + 1));
-    std::panic::set_hook(Box::new(|_| {}));
-    match args.first().map(String::as_str) {
-        Some("damage") => damage(driver.map(String::as_str)),
-        Some("errors") => errors(driver.map(String::as_str)),
+    let option = |name: &str| {
+        let at = args.iter().position(|arg| arg == name);
+        at.and_then(|n| args.get(n + 1)).map(String::as_str)
+    };
+    let driver = option("--libjlog");
+    let words: Vec<_> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["damage", ..] => damage(driver, option("--jlogctl")),
+        ["errors", ..] => errors(driver),
+        ["cost", ..] => cost::table(driver),
+        // What `cost` looks at, in a process of its own.
+        ["work", way, dir, count] => cost::work(way, Path::new(dir), count.parse().unwrap()),
         _ => {
-            eprintln!("tables damage|errors [--libjlog DRIVER]");
+            eprintln!("tables damage|errors|cost [--libjlog DRIVER] [--jlogctl JLOGCTL]");
             std::process::exit(2);
         }
     }
@@ -183,7 +200,8 @@ impl Row {
     }
 }
 
-fn damage(driver: Option<&str>) {
+fn damage(driver: Option<&str>, jlogctl: Option<&str>) {
+    std::panic::set_hook(Box::new(|_| {}));
     println!(
         "| engine and format | logs | messages delivered right | delivered wrong | lost without a word | hangs | crashes |"
     );
@@ -191,7 +209,7 @@ fn damage(driver: Option<&str>) {
     for format in [Format::Checksummed, Format::Classic] {
         let sound = Scratch::new();
         build(&sound.path(), format);
-        let (mut ours, mut theirs) = (Row::default(), Row::default());
+        let [mut ours, mut theirs, mut mended, mut theirs_mended] = [(); 4].map(|()| Row::default());
         let mut kinds = BTreeMap::<_, u32>::new();
         for seed in 0..LOGS {
             let scratch = Scratch::new();
@@ -201,12 +219,22 @@ fn damage(driver: Option<&str>) {
                 let copy = Scratch::new();
                 copy_dir(&scratch.path(), &copy.path());
                 theirs.add(&read_by_libjlog(driver, &copy.path()));
+                if let Some(jlogctl) = jlogctl {
+                    let copy = Scratch::new();
+                    copy_dir(&scratch.path(), &copy.path());
+                    theirs_mended.add(&mend_by_libjlog(jlogctl, driver, &copy.path()));
+                }
             }
             ours.add(&read_by_us(&scratch.path()));
+            mended.add(&mend_by_us(&scratch.path()));
         }
         ours.print(&format!("this engine, {format}"));
+        mended.print(&format!("this engine, {format}, repaired first"));
         if driver.is_some() && format == Format::Classic {
             theirs.print("libjlog, classic");
+            if jlogctl.is_some() {
+                theirs_mended.print("libjlog, classic, after `jlogctl repair -f`");
+            }
         }
         eprintln!("{format}: {kinds:?}");
     }
@@ -220,6 +248,36 @@ fn read_by_us(path: &Path) -> Outcome {
         Ok(Err(_)) => outcome.told = true,
         Ok(Ok(())) => {}
     }
+    outcome
+}
+
+/// Reads what `jlog-repair -y` leaves. That it had something to do is told.
+fn mend_by_us(path: &Path) -> Outcome {
+    let repair = || -> jlog::Result<bool> {
+        let log = Log::open(path)?;
+        let plan = repair::plan(&log, &inspect(&log)?, &repair::Options::default())?;
+        let told = !plan.is_empty() || !plan.left.is_empty();
+        drop(repair::apply(&log, &plan, "repair")?);
+        Ok(told)
+    };
+    match catch_unwind(AssertUnwindSafe(repair)) {
+        Err(_) => Outcome { crash: true, ..Outcome::default() },
+        Ok(repaired) => {
+            let mut outcome = read_by_us(path);
+            outcome.told |= repaired.unwrap_or(true);
+            outcome
+        }
+    }
+}
+
+/// Reads what `jlogctl repair -f` leaves. Its exit code says nothing; what it prints of errors does.
+fn mend_by_libjlog(jlogctl: &str, driver: &str, path: &Path) -> Outcome {
+    let command = "exec \"$0\" repair -j \"$1\" -f 2>&1";
+    let (text, code, hang) = run(Command::new("sh").args(["-c", command, jlogctl]).arg(path));
+    let mut outcome = read_by_libjlog(driver, path);
+    outcome.hang |= hang;
+    outcome.crash |= !hang && code.is_none_or(|code| code > 128);
+    outcome.told |= text.contains("error") || text.contains("REPAIR");
     outcome
 }
 
@@ -322,6 +380,8 @@ fn read_by_libjlog(driver: &str, path: &Path) -> Outcome {
 struct Errors {
     runs: u32,
     told: u32,
+    /// What the first call that told of it said.
+    as_what: BTreeMap<String, u32>,
     lost: u32,
     wrong: u32,
     acknowledged_after_failed_sync: u32,
@@ -331,10 +391,12 @@ struct Errors {
 
 impl Errors {
     fn print(&self, name: &str, fault: &str) {
+        let as_what: Vec<_> = self.as_what.iter().map(|(what, runs)| format!("{what} {runs}")).collect();
         println!(
-            "| {name} | {fault} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {fault} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.runs,
             self.told,
+            as_what.join(", "),
             self.lost,
             self.wrong,
             self.acknowledged_after_failed_sync,
@@ -345,22 +407,33 @@ impl Errors {
 }
 
 fn errors(driver: Option<&str>) {
+    std::panic::set_hook(Box::new(|_| {}));
     println!(
-        "| engine and format | one fault | runs | runs in which a call told of it | acknowledged and lost | delivered wrong | acknowledged after a failed sync | hangs | crashes |"
+        "| engine and format | one fault | runs | runs in which a call told of it | as what | acknowledged and lost | delivered wrong | acknowledged after a failed sync | hangs | crashes |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for format in [Format::Checksummed, Format::Classic] {
-        for (fault, op, errno) in [
-            ("EIO of a write", Op::Pwrite, EIO),
-            ("ENOSPC of a write", Op::Pwrite, ENOSPC),
-            ("EIO of a sync", Op::Sync, EIO),
-            ("EIO of a directory's sync", Op::SyncDir, EIO),
-            ("EIO of a truncation", Op::Truncate, EIO),
-            ("EIO of a read", Op::Pread, EIO),
-            ("ENOSPC of an open", Op::Open, ENOSPC),
-            ("EIO of a rename", Op::Rename, EIO),
+        for (fault, ops, errno) in [
+            ("EIO of a write", &[Op::Pwrite, Op::Pwritev][..], EIO),
+            ("ENOSPC of a write", &[Op::Pwrite, Op::Pwritev], ENOSPC),
+            ("EDQUOT of a write", &[Op::Pwrite, Op::Pwritev], EDQUOT),
+            ("EFBIG of a write", &[Op::Pwrite, Op::Pwritev], EFBIG),
+            ("EINTR of a write", &[Op::Pwrite, Op::Pwritev], EINTR),
+            ("EIO of a sync", &[Op::Sync], EIO),
+            ("ENOSPC of a sync", &[Op::Sync], ENOSPC),
+            ("EINTR of a sync", &[Op::Sync], EINTR),
+            ("EIO of a directory's sync", &[Op::SyncDir], EIO),
+            ("EIO of a truncation", &[Op::Truncate], EIO),
+            ("EIO of a read", &[Op::Pread], EIO),
+            ("EINTR of a read", &[Op::Pread], EINTR),
+            ("ENOSPC of an open", &[Op::Open], ENOSPC),
+            ("EMFILE of an open", &[Op::Open], EMFILE),
+            ("EACCES of an open", &[Op::Open], EACCES),
+            ("ENOLCK of a lock", &[Op::Lock], ENOLCK),
+            ("EIO of a rename", &[Op::Rename], EIO),
+            ("EIO of a removal", &[Op::Remove], EIO),
         ] {
-            let row = one_fault_each(format, op, errno);
+            let row = one_fault_each(format, ops, errno);
             if row.runs > 0 {
                 row.print(&format!("this engine, {format}"), fault);
             }
@@ -378,11 +451,11 @@ fn errors(driver: Option<&str>) {
 }
 
 /// Eight messages, synced, then a power cut; one call of a kind fails, each in turn.
-fn one_fault_each(format: Format, op: Op, errno: i32) -> Errors {
+fn one_fault_each(format: Format, ops: &[Op], errno: i32) -> Errors {
     let mut row = Errors::default();
     let calm = SimDisk::new(1);
     scenario(&calm, format);
-    for n in 0..calm.calls(op) {
+    for (op, n) in ops.iter().flat_map(|op| (0..calm.calls(*op)).map(|n| (*op, n))) {
         let disk = SimDisk::new(1);
         disk.fail_call(op, n, errno, Times::Once);
         row.runs += 1;
@@ -391,9 +464,12 @@ fn one_fault_each(format: Format, op: Op, errno: i32) -> Errors {
             row.crashes += 1;
             continue;
         };
-        row.told += u32::from(told);
+        row.told += u32::from(told.is_some());
+        if let Some(kind) = told {
+            *row.as_what.entry(format!("{kind:?}")).or_default() += 1;
+        }
         row.acknowledged_after_failed_sync +=
-            u32::from(late && op == Op::Sync && format == Format::Checksummed);
+            u32::from(late && op == Op::Sync && errno != EINTR && format == Format::Checksummed);
         let cut = Arc::new(disk.power_cut());
         let found = catch_unwind(AssertUnwindSafe(|| after_cut(&cut)));
         let Ok(found) = found else {
@@ -406,20 +482,23 @@ fn one_fault_each(format: Format, op: Op, errno: i32) -> Errors {
     row
 }
 
-/// Returns which messages were acknowledged, whether any call failed, and whether the same writer acknowledged anything
+/// Returns which messages were acknowledged, what the first call that failed said, and whether the same writer acknowledged anything
 /// after one of its syncs had failed.
-fn scenario(disk: &SimDisk, format: Format) -> (Vec<u32>, bool, bool) {
+fn scenario(disk: &SimDisk, format: Format) -> (Vec<u32>, Option<ErrorKind>, bool) {
     let options = CreateOptions::new().format(format).segment_size(400);
-    let (mut acknowledged, mut told, mut late) = (Vec::new(), false, false);
+    let (mut acknowledged, mut told, mut late) = (Vec::new(), None, false);
     let log = match Log::create_on(Arc::new(disk.clone()), "/log", &options) {
         Ok(log) => log,
-        Err(_) => return (acknowledged, true, late),
+        Err(error) => return (acknowledged, Some(error.kind()), late),
     };
     let synced = WriterOptions::new().durability(Durability::Sync);
     for round in 0..2 {
-        let Ok(writer) = log.writer_with(&synced) else {
-            told = true;
-            continue;
+        let writer = match log.writer_with(&synced) {
+            Ok(writer) => writer,
+            Err(error) => {
+                told = told.or(Some(error.kind()));
+                continue;
+            }
         };
         let mut failed = false;
         for n in 4 * round..4 * round + 4 {
@@ -429,13 +508,13 @@ fn scenario(disk: &SimDisk, format: Format) -> (Vec<u32>, bool, bool) {
                     acknowledged.push(n);
                 }
                 Err(error) => {
-                    told = true;
+                    told = told.or(Some(error.kind()));
                     // Want of space is no failed sync: appending goes on when it has passed.
                     failed |= error.kind() != ErrorKind::NoSpace;
                 }
             }
         }
-        told |= writer.close().is_err();
+        told = told.or(writer.close().err().map(|error| error.kind()));
     }
     (acknowledged, told, late)
 }
@@ -473,6 +552,10 @@ fn libjlog_faults(driver: &str, call: &str, errno: &str) -> Errors {
         row.stuck += u32::from(hang);
         row.crashes += u32::from(!hang && code.is_none());
         row.told += u32::from(code.is_some_and(|code| code != 0));
+        // `error CALL NUMBER NAME errno=N`
+        if let Some(name) = text.lines().find_map(|line| line.strip_prefix("error ")?.split(' ').nth(2)) {
+            *row.as_what.entry(name.to_owned()).or_default() += 1;
+        }
         let acknowledged = text.lines().filter(|line| line.starts_with("ack ")).count() as u32;
         let (text, _, hang) = run(Command::new(driver).arg("drain").arg(scratch.path()).args(["s", "0"]));
         row.stuck += u32::from(hang);
