@@ -546,8 +546,11 @@ fn a_buffer_of_200_mib_would_be_noticed() {
     assert!(memory("a large buffer", Path::new("/nothing")) > ENOUGH);
 }
 
-/// The files of logs of both formats and of a spool, and what to do with the place they lie in.
-fn files_and_uses(place: &Path) -> Vec<(PathBuf, PathBuf, fn(&Path))> {
+/// A log or a spool, a file of it, and what to do with the whole.
+type Target = (PathBuf, PathBuf, fn(&Path));
+
+/// The files of logs of both formats and of a spool.
+fn files_and_uses(place: &Path) -> Vec<Target> {
     let use_log: fn(&Path) = |path| drop(do_everything(path));
     let mut all = Vec::new();
     for (name, uses) in [("checksummed", use_log), ("classic", use_log), ("spool", use_spool as fn(&Path))] {

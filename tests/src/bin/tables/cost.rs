@@ -20,6 +20,9 @@ const COUNT: u64 = 4096;
 /// Of those that are synced one by one.
 const SYNCED: u64 = 512;
 
+/// What is set in the environment of a process.
+type Set = &'static [(&'static str, &'static str)];
+
 /// When a record is acknowledged.
 const AFTER_SYNC: &str = "survives a power cut";
 
@@ -43,7 +46,7 @@ pub(crate) fn table(driver: Option<&str>) {
         print(&format!("append: {what}"), acknowledged, count, &|count| ours(way, count));
     }
     if let Some(driver) = driver {
-        let all: [(&str, Safety, &[(&str, &str)], &[&str]); 4] = [
+        let all: [(&str, Safety, Set, &[&str]); 4] = [
             ("libjlog, default", Safety::AlmostSafe, &[], &[]),
             ("libjlog, its highest safety level", Safety::Safe, &[], &[]),
             ("libjlog, multi_process 0", Safety::AlmostSafe, &[("CDRV_SINGLE", "1")], &[]),
@@ -68,8 +71,7 @@ pub(crate) fn table(driver: Option<&str>) {
         });
     }
     if let Some(driver) = driver {
-        let all: [(&str, &[(&str, &str)]); 2] =
-            [("libjlog, mapping", &[]), ("libjlog, reading", &[("CDRV_PREAD", "1")])];
+        let all: [(&str, Set); 2] = [("libjlog, mapping", &[]), ("libjlog, reading", &[("CDRV_PREAD", "1")])];
         for (what, set) in all {
             print(&format!("read: {what}"), "", COUNT, &|count| {
                 let scratch = filled(Format::Classic, count);
