@@ -17,7 +17,8 @@ use std::process::{Command, Output};
 use jlog::inspect::{FindingKind, inspect};
 use jlog::repair::{self, Options};
 use jlog::{
-    CreateOptions, Durability, ErrorKind, Format, Log, OnDamage, RecordId, Start, Subscriber, WriterOptions,
+    Compression, CreateOptions, Durability, ErrorKind, Format, Log, OnDamage, RecordId, Start, Subscriber,
+    WriterOptions,
 };
 use jlog_tests::{Scratch, at, copy_dir, read_all, snapshot};
 use nix::sys::stat::Mode;
@@ -553,7 +554,9 @@ type Target = (PathBuf, PathBuf, fn(&Path));
 fn files_and_uses(place: &Path) -> Vec<Target> {
     let use_log: fn(&Path) = |path| drop(do_everything(path));
     let mut all = Vec::new();
-    for (name, uses) in [("checksummed", use_log), ("classic", use_log), ("spool", use_spool as fn(&Path))] {
+    let spools: fn(&Path) = use_spool;
+    for (name, uses) in [("checksummed", use_log), ("classic", use_log), ("lz4", use_log), ("spool", spools)]
+    {
         let root = place.join(name);
         if root.exists() {
             // Of segments, indexes and summaries the first of a directory stands for all.
@@ -606,6 +609,12 @@ fn place_of_all() -> tempfile::TempDir {
     for format in [Format::Checksummed, Format::Classic] {
         build(&place.path().join(format!("{format}")), format);
     }
+    let compressed = CreateOptions::classic().compression(Compression::Lz4);
+    let writer = Log::create_with(place.path().join("lz4"), &compressed).unwrap().writer().unwrap();
+    for n in 0..8 {
+        writer.append(&message(n), at(n)).unwrap();
+    }
+    writer.close().unwrap();
     build_spool(&place.path().join("spool"));
     place
 }
