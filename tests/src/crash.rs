@@ -69,7 +69,7 @@ impl Step {
         Step::Reopen,
     ];
 
-    const LETTERS: [(Step, char); 10] = [
+    pub const LETTERS: [(Step, char); 10] = [
         (Step::AppendSync, 'A'),
         (Step::AppendProcess, 'p'),
         (Step::Batch, 'B'),
@@ -98,7 +98,7 @@ impl Begun {
     pub const ALL: [Begun; 3] = [Begun::Fresh, Begun::Used, Begun::Eager];
 }
 
-const PROFILES: [(Profile, &str); 6] = [
+pub const PROFILES: [(Profile, &str); 6] = [
     (Profile::Posix, "posix"),
     (Profile::Ext4Ordered, "ext4"),
     (Profile::ZeroTail, "zero"),

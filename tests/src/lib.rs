@@ -4,7 +4,10 @@
 
 mod coverage;
 pub mod crash;
+pub mod fuzzing;
+pub mod looking;
 pub mod play;
+pub mod spool_harm;
 pub mod spool_model;
 
 use std::collections::BTreeMap;
@@ -312,8 +315,13 @@ pub fn read_all(log: &Log) -> Passed {
 
 /// Reads on from where a cursor stands, to the end.
 pub fn read_on(cursor: &mut Cursor) -> Passed {
+    read_within(cursor, MOST_STEPS)
+}
+
+/// Reads on to the end, which has to come within so many steps.
+pub fn read_within(cursor: &mut Cursor, steps: usize) -> Passed {
     let mut passed = Passed { records: Vec::new(), gaps: Vec::new(), tail: Tail::Clean };
-    for _ in 0..MOST_STEPS {
+    for _ in 0..steps {
         match cursor.next_record() {
             Ok(Some(record)) => passed.records.push(record.into()),
             Ok(None) => {
@@ -328,7 +336,7 @@ pub fn read_on(cursor: &mut Cursor) -> Passed {
             }
         }
     }
-    panic!("the cursor does not come to an end")
+    panic!("the cursor does not come to an end within {steps} steps")
 }
 
 const MOST_STEPS: usize = 1_000_000;

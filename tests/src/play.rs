@@ -35,6 +35,25 @@ struct Entry {
     fate: Fate,
 }
 
+/// Something that is done to a log, or that its disk does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A record of so many bytes; whether it is synced.
+    Append(usize, bool),
+    Batch(Vec<usize>),
+    Sync,
+    Check,
+    Commit(&'static str, usize),
+    /// Adds a subscriber, or removes it.
+    Subscribe(&'static str),
+    SegmentSize(u32),
+    Close,
+    Die,
+    PowerCut(Option<u64>),
+    /// So many operations later, one fails.
+    Fault(u64, i32),
+}
+
 /// A log on a simulated disk, and what it has to hold.
 pub struct Play {
     pub disk: SimDisk,
@@ -85,6 +104,51 @@ impl Play {
             cut: false,
             seen: Vec::new(),
         }
+    }
+
+    pub fn take(&mut self, action: &Action) {
+        match action {
+            Action::Append(len, synced) => {
+                let durability = if *synced { Durability::Sync } else { Durability::Process };
+                self.append(*len, durability);
+            }
+            Action::Batch(lens) => {
+                self.batch(lens);
+            }
+            Action::Sync => {
+                self.sync();
+            }
+            Action::Check => self.check(),
+            Action::Commit(name, count) => self.commit(name, *count),
+            Action::Subscribe(name) if self.has(name) => self.remove(name),
+            Action::Subscribe(name) => self.add(name),
+            Action::SegmentSize(bytes) => self.set_segment_size(*bytes),
+            Action::Close => {
+                self.close();
+            }
+            Action::Die => self.die(),
+            Action::PowerCut(seed) => self.power_cut(*seed),
+            Action::Fault(after, errno) => {
+                self.disk.heal();
+                self.fail_at(self.disk.operations() + after, *errno, Times::Once);
+            }
+        }
+        // Nobody works with a writer that has failed.
+        if self.has_failed() || !self.is_open() {
+            assert!(self.open() || self.open(), "{:?}", self.errors);
+        }
+    }
+
+    /// The disk is sound again: all that has to be there is, and a writer goes on.
+    pub fn finish(&mut self) {
+        self.disk.heal();
+        if self.has_failed() || !self.is_open() {
+            assert!(self.open(), "{:?}", self.errors);
+        }
+        self.check();
+        self.check_subscribers();
+        assert!(self.append(100, Durability::Sync), "{:?}", self.errors);
+        self.check();
     }
 
     pub fn is_open(&self) -> bool {

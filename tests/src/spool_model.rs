@@ -116,7 +116,7 @@ impl Begun {
 }
 
 /// The disks on which nothing durable is lost.
-const PROFILES: [(Profile, &str); 4] = [
+pub const PROFILES: [(Profile, &str); 4] = [
     (Profile::Posix, "posix"),
     (Profile::Ext4Ordered, "ext4"),
     (Profile::ZeroTail, "zero"),
@@ -655,6 +655,12 @@ impl Effort {
         limits: Limits { exhaustive_atoms: 3, exhaustive_images: 6, samples: 3 },
         deeper: 24,
         nested: 96,
+    };
+    /// For histories without number.
+    pub const SCANT: Effort = Effort {
+        limits: Limits { exhaustive_atoms: 2, exhaustive_images: 2, samples: 1 },
+        deeper: 48,
+        nested: 192,
     };
     pub const FULL: Effort = Effort {
         limits: Limits { exhaustive_atoms: 6, exhaustive_images: 48, samples: 12 },

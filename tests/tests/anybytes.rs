@@ -4,17 +4,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use jlog::inspect::{buffered, inspect};
 use jlog::io::Disk;
 use jlog::io::sim::SimDisk;
-use jlog::{Compression, ErrorKind, Log, OnDamage, Order, RecordId, Tail};
+use jlog::{ErrorKind, Log, Order, Tail};
+use jlog_tests::looking::{assert_there, look_everywhere};
 use jlog_tests::{
     MAGIC, Passed, SIM_LOG, Seen, at, case, get, in_order, on_sim, open_sim, plain_record, put, read_all,
-    sim_files,
+    read_within, sim_files,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -125,49 +125,6 @@ const LOGS: [&str; 14] = [
     "zero-length",
 ];
 
-/// Whatever is delivered stands in its file, in order, and no two records share a byte.
-fn assert_there(log: &Log, files: &BTreeMap<String, Vec<u8>>, seen: &[Seen]) {
-    let header = if log.compression() == Compression::None { 16 } else { 20 };
-    let mut end = (RecordId::default(), 0);
-    for record in seen {
-        let bytes = &files[&record.id.segment.to_string()];
-        let (from, to) = (record.offset as usize, (record.offset + record.stored_len) as usize);
-        assert!(to <= bytes.len(), "{record:?} ends behind its file");
-        assert!(end.0 < record.id, "{record:?} comes after {}", end.0);
-        assert!(end.0.segment != record.id.segment || end.1 <= from, "{record:?} begins in another one");
-        if log.compression() == Compression::None {
-            assert!(bytes[from + header..to] == record.payload);
-        } else if log.compression() == Compression::Null {
-            assert!(bytes[from + header..to].starts_with(&record.payload));
-        }
-        end = (record.id, to);
-    }
-}
-
-/// Calls everything that looks. Errors are fine; a panic, or no end, is not.
-fn look_everywhere(log: &Log, seen: &Passed) {
-    let _ = (log.metastore(), log.first_id(), log.last_id(), log.cleanable(), log.size(), buffered(log));
-    for segment in log.segments().unwrap() {
-        let _ = (log.index_details(segment), log.pending_readers(segment));
-    }
-    for subscriber in log.subscribers().unwrap() {
-        let Ok(mut reader) = log.reader(&subscriber) else { continue };
-        reader.on_damage(OnDamage::Skip);
-        let _ = reader.interval();
-        while let Ok(Some(_)) = reader.next_record() {}
-        for record in seen.records.iter().step_by(7) {
-            let by_id = reader.read(record.id).map(Seen::from);
-            assert_eq!(
-                by_id.map(|by_id| by_id.payload).ok().as_ref(),
-                Some(&record.payload),
-                "{}",
-                record.id
-            );
-        }
-        let _ = reader.read_bulk(RecordId::new(0, 1), RecordId::new(0, 1000), |_| Ok(()));
-    }
-}
-
 proptest! {
     #![proptest_config(config(400))]
 
@@ -208,7 +165,7 @@ proptest! {
             }
         };
         let mut cursor = log.cursor().unwrap();
-        let passed = read_bounded(&mut cursor, bytes);
+        let passed = read_within(&mut cursor, bytes + 100);
         assert_there(&log, &before, &passed.records);
         prop_assert_eq!(passed.records.len() as u64, seen.messages);
         look_everywhere(&log, &passed);
@@ -232,22 +189,6 @@ proptest! {
             prop_assert!(after.len() > passed.records.len() + waiting);
         }
     }
-}
-
-/// Reads to the end; more steps than there are bytes are too many.
-fn read_bounded(cursor: &mut jlog::Cursor, bytes: usize) -> Passed {
-    let mut passed = Passed { records: Vec::new(), gaps: Vec::new(), tail: Tail::Clean };
-    for _ in 0..bytes + 100 {
-        match cursor.next_record() {
-            Ok(Some(record)) => passed.records.push(record.into()),
-            Ok(None) => return passed,
-            Err(error) => match cursor.skip_gap() {
-                Some(gap) => passed.gaps.push(gap),
-                None => panic!("{error}"),
-            },
-        }
-    }
-    panic!("no end after {bytes} bytes")
 }
 
 /// A log of one sealed segment with these messages, and an empty active one.

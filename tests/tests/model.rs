@@ -4,29 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use jlog::io::sim::{Profile, SimDisk, Times};
+use jlog::io::sim::{Profile, SimDisk};
 use jlog::{Durability, Format};
-use jlog_tests::play::Play;
+use jlog_tests::play::{Action, Play};
 use nix::libc::{EDQUOT, EIO, ENOSPC};
 use proptest::prelude::*;
 use proptest::sample::select;
-
-/// Something that is done to a log.
-#[derive(Debug, Clone)]
-enum Action {
-    Append(usize, bool),
-    Batch(Vec<usize>),
-    Sync,
-    Check,
-    Commit(&'static str, usize),
-    Subscribe(&'static str),
-    SegmentSize(u32),
-    Close,
-    Die,
-    PowerCut(Option<u64>),
-    /// So many operations later, one fails.
-    Fault(u64, i32),
-}
 
 fn anything() -> impl Strategy<Value = Action> {
     let len = prop_oneof![4 => 4..200usize, 1 => 200..1500usize];
@@ -53,50 +36,6 @@ fn trouble() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn take(play: &mut Play, action: &Action) {
-    match action {
-        Action::Append(len, synced) => {
-            let durability = if *synced { Durability::Sync } else { Durability::Process };
-            play.append(*len, durability);
-        }
-        Action::Batch(lens) => {
-            play.batch(lens);
-        }
-        Action::Sync => {
-            play.sync();
-        }
-        Action::Check => play.check(),
-        Action::Commit(name, count) => play.commit(name, *count),
-        Action::Subscribe(name) if play.has(name) => play.remove(name),
-        Action::Subscribe(name) => play.add(name),
-        Action::SegmentSize(bytes) => play.set_segment_size(*bytes),
-        Action::Close => {
-            play.close();
-        }
-        Action::Die => play.die(),
-        Action::PowerCut(seed) => play.power_cut(*seed),
-        Action::Fault(after, errno) => {
-            play.disk.heal();
-            play.fail_at(play.disk.operations() + after, *errno, Times::Once);
-        }
-    }
-    // Nobody works with a writer that has failed.
-    if play.has_failed() || !play.is_open() {
-        assert!(play.open() || play.open(), "{:?}", play.errors);
-    }
-}
-
-fn finish(play: &mut Play) {
-    play.disk.heal();
-    if play.has_failed() || !play.is_open() {
-        assert!(play.open(), "{:?}", play.errors);
-    }
-    play.check();
-    play.check_subscribers();
-    assert!(play.append(100, Durability::Sync), "{:?}", play.errors);
-    play.check();
-}
-
 fn cases() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig { cases: cases.unwrap_or(150), failure_persistence: None, ..ProptestConfig::default() }
@@ -117,11 +56,11 @@ proptest! {
         disk.profile(profile);
         let mut play = Play::begin(disk, Format::Checksummed, durability, 1024);
         for action in &actions {
-            take(&mut play, action);
+            play.take(action);
         }
-        finish(&mut play);
+        play.finish();
         play.power_cut(Some(seed));
-        finish(&mut play);
+        play.finish();
     }
 
     #[test]
@@ -131,9 +70,9 @@ proptest! {
     ) {
         let mut play = Play::begin(SimDisk::new(1), Format::Classic, durability, 1024);
         for action in &actions {
-            take(&mut play, action);
+            play.take(action);
         }
         prop_assert_eq!(&play.errors, &[]);
-        finish(&mut play);
+        play.finish();
     }
 }

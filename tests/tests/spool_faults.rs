@@ -12,51 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jlog::io::sim::{Limits, Op, SimDisk, Times};
 use jlog::io::{Disk, File, Open, PathKind};
 use jlog_tests::crash::{Dice, message};
-use jlog_tests::spool_model::{Model, PATH, Phase, Step, World, found, found_one, open, options, queue};
+use jlog_tests::spool_harm::{begin, copy, files, look, play, small};
+use jlog_tests::spool_model::{Model, Step, World, found, open, options, queue};
 use nix::libc::{EIO, ENOSPC};
 use spool::{Message, MessageId, RetryPolicy, SpoolError, SpoolOptions, Timestamp};
-
-const HISTORY: [Step; 16] = [
-    Step::Accept,
-    Step::Batch,
-    Step::Large,
-    Step::Resource,
-    Step::Accept,
-    Step::RemoveMany,
-    Step::Context,
-    Step::Retry,
-    Step::Accept,
-    Step::Large,
-    Step::Maintain,
-    Step::Remove,
-    Step::MaintainAll,
-    Step::Reopen,
-    Step::Batch,
-    Step::Sync,
-];
-
-/// Takes the steps; a step that fails is left. How each of them failed, by its number.
-fn play(world: &mut World, from: usize) -> Vec<(usize, SpoolError)> {
-    let mut errors = Vec::new();
-    for (n, step) in HISTORY.iter().enumerate().skip(from) {
-        if world.spool.is_none() {
-            let again = world.reopen();
-            if let Err(error) = again.or_else(|_| world.reopen()) {
-                errors.push((n, error));
-                continue;
-            }
-        }
-        if let Err(error) = world.take(*step) {
-            errors.push((n, error));
-        }
-    }
-    errors
-}
-
-fn begin(disk: &SimDisk) -> World {
-    disk.keep_trace(true);
-    World::on(disk, Model::default(), 3)
-}
 
 /// Lets each operation of a history fail once.
 fn at_every_operation(errno: i32, times: Times, check: impl Fn(&mut World, Vec<(usize, SpoolError)>, &str)) {
@@ -208,96 +167,11 @@ fn on_a_full_disk_mail_is_delivered_and_then_accepted_again() {
     assert!(options().open_on(Arc::new(disk), PATH).unwrap().is_empty().unwrap());
 }
 
-/// All files of a disk, and their sizes.
-fn files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
-    let mut files = Vec::new();
-    let mut dirs = vec![PathBuf::from(PATH)];
-    while let Some(dir) = dirs.pop() {
-        for name in disk.names(&dir).unwrap() {
-            let path = dir.join(name);
-            let info = disk.info(&path, false).unwrap();
-            match info.kind {
-                PathKind::Directory => dirs.push(path),
-                _ => files.push((path, info.len)),
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-/// The same disk, everything on it durable.
-fn copy(disk: &SimDisk) -> SimDisk {
-    let all = Limits { exhaustive_atoms: 0, exhaustive_images: 0, samples: 2 };
-    disk.crash_states(all, 1).nth(1).unwrap()
-}
-
 fn flip(disk: &SimDisk, path: &Path, at: u64, bits: u8) {
     let file = File::open(disk, path, Open::ReadWrite).unwrap();
     let mut byte = [0];
     file.pread_up_to(&mut byte, at).unwrap();
     file.pwrite(&[byte[0] ^ bits], at).unwrap();
-}
-
-/// A spool with all sorts of records, closed; and what it holds.
-fn small(close: bool) -> (SimDisk, Model) {
-    let disk = SimDisk::new(1);
-    let mut world = begin(&disk);
-    disk.keep_trace(false);
-    assert!(play(&mut world, 0).is_empty());
-    for step in [
-        Step::Accept,
-        Step::Resource,
-        Step::Hold,
-        Step::Context,
-        Step::Remove,
-        Step::Large,
-        Step::Accept,
-        Step::Sync,
-    ] {
-        world.take(step).unwrap();
-    }
-    let there = found(world.spool()).unwrap();
-    let model = world.told(|model| {
-        model.settle(&there);
-        model.clone()
-    });
-    if close {
-        world.spool.take().unwrap().close().unwrap();
-    }
-    (copy(&disk), model)
-}
-
-/// What became of a damaged spool's messages.
-#[derive(Debug, Default)]
-struct Outcome {
-    right: usize,
-    told: usize,
-    lost: usize,
-    back: usize,
-    old: usize,
-    findings: usize,
-}
-
-fn look(disk: &SimDisk, model: &Model) -> Result<Outcome, SpoolError> {
-    let spool = options().open_on(Arc::new(disk.clone()), PATH)?;
-    let report = spool.wait_recovered()?;
-    let mut outcome = Outcome { findings: report.findings.len(), ..Outcome::default() };
-    for (n, one) in model.messages.iter().enumerate() {
-        if !spool.contains(one.id)? {
-            outcome.lost += usize::from(one.phase == Phase::There);
-            continue;
-        }
-        match found_one(&spool, one.id) {
-            Ok(_) if one.phase == Phase::Gone => outcome.back += 1,
-            Ok(it) => {
-                assert_eq!((it.body, it.recipient), (one.body, Model::name(n)), "a wrong message");
-                if one.versions.contains(&it.stand) { outcome.right += 1 } else { outcome.old += 1 }
-            }
-            Err(_) => outcome.told += 1,
-        }
-    }
-    Ok(outcome)
 }
 
 #[test]
