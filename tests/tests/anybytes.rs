@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jlog::inspect::{buffered, inspect};
 use jlog::io::Disk;
 use jlog::io::sim::SimDisk;
-use jlog::{ErrorKind, Log, Order, Tail};
+use jlog::{ErrorKind, Format, Log, Order, Tail};
 use jlog_tests::looking::{assert_there, look_everywhere};
 use jlog_tests::{
     MAGIC, Passed, SIM_LOG, Seen, at, case, get, in_order, on_sim, open_sim, plain_record, put, read_all,
@@ -479,4 +479,38 @@ fn a_log_at_its_last_segment_can_be_looked_at_and_mended() {
     let writer = open_sim(&disk).writer().unwrap();
     writer.append(&[b'x'; 1000], at(2)).unwrap();
     assert_eq!(writer.append(b"one too many", at(3)).unwrap_err().kind(), ErrorKind::TooLarge);
+}
+
+/// A damaged index, or a file that was put back into the wrong directory, and the sound log was taken for a checksummed one that
+/// has lost its metastore: nothing of it was read, and a repair would have made it one.
+#[test]
+fn a_classic_log_does_not_become_a_checksummed_one_by_a_file_that_looks_like_one_of_theirs() {
+    let theirs = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden-checked/segments");
+        std::fs::read(dir.join(name)).unwrap()
+    };
+    let magic = || b"jlogsg\x02\x0a".to_vec();
+    for (name, bytes) in [
+        ("00000000.idx", magic()),
+        ("00000000.idx", theirs("00000002.idx")),
+        ("00000009.idx", theirs("00000002.idx")),
+        ("cp.74", theirs("cp.73")),
+        ("control", theirs("control")),
+    ] {
+        for log in ["few-indexed", "be-segments", "lz4"] {
+            let disk = on_sim(case(log), 1);
+            let before = read_all(&open_sim(&disk));
+            put(&disk, name, &bytes);
+            let opened = open_sim(&disk);
+            assert_eq!(opened.format(), Format::Classic, "{log} with {name}");
+            assert_eq!(opened.metastore_problem(), None, "{log} with {name}");
+            assert_eq!(read_all(&opened).records, before.records, "{log} with {name}");
+        }
+    }
+    // A segment of theirs is one of this log's that is damaged.
+    let disk = on_sim(case("be-segments"), 1);
+    put(&disk, "00000001", &theirs("00000002"));
+    let opened = open_sim(&disk);
+    assert_eq!(opened.format(), Format::Classic);
+    assert!(!read_all(&opened).records.is_empty());
 }

@@ -54,18 +54,21 @@ pub(crate) fn detect(
 ) -> Result<Detected> {
     let path = dir.join(METASTORE);
     let file = File::open_existing(&**disk, &path, Open::Read)?;
-    if let Some(detected) = detect_checked(disk, dir, listing, file.as_ref())? {
-        return Ok(detected);
-    }
-    let Some(file) = file else {
-        let meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
-        return Ok(Detected::classic(meta, Some("it is missing".to_owned())));
-    };
     let mut bytes = vec![0; MOST_META];
-    let got = file.pread_up_to(&mut bytes, 0)?;
+    let got = file.as_ref().map_or(Ok(0), |file| file.pread_up_to(&mut bytes, 0))?;
     bytes.truncate(got);
 
+    // A whole metastore with a magic says which format it is, whatever file of another log lies beside it.
     let mut candidates = Metastore::candidates(&bytes);
+    let is_classic = matches!(candidates.as_deref(), Ok([meta]) if meta.magic != 0)
+        && !slots::could_be(slots::Kind::Metastore, &bytes);
+    if !is_classic && let Some(detected) = detect_checked(disk, dir, listing, file.as_ref(), &bytes)? {
+        return Ok(detected);
+    }
+    if file.is_none() {
+        let meta = made_up(records_say(disk, dir, listing, order)?, listing, order);
+        return Ok(Detected::classic(meta, Some("it is missing".to_owned())));
+    }
     if let (Ok(found), Some(order)) = (&mut candidates, order) {
         found.retain(|meta| meta.order == order);
     }
@@ -86,10 +89,8 @@ fn detect_checked(
     dir: &Path,
     listing: &Listing,
     metastore: Option<&File>,
+    bytes: &[u8],
 ) -> Result<Option<Detected>> {
-    let mut bytes = vec![0; MOST_META];
-    let got = metastore.map_or(Ok(0), |file| file.pread_up_to(&mut bytes, 0))?;
-    let bytes = &bytes[..got];
     if let Some(file) = metastore.filter(|_| slots::could_be(slots::Kind::Metastore, bytes)) {
         match Settings::read(file)? {
             // The log is sound with one slot of two; the inspection says what is wrong with the other.
