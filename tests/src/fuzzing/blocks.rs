@@ -85,6 +85,9 @@ fn checked(len: u32, block: &[u8]) -> SimDisk {
 
 /// The message of so many bytes that an LZ4 block holds, if it holds one: as the format's description says, byte by byte.
 fn decompressed(block: &[u8], len: u32) -> Option<Vec<u8>> {
+    if block.is_empty() {
+        return None;
+    }
     let len = len as usize;
     let mut out = Vec::new();
     let mut rest = block.iter().copied();
