@@ -514,3 +514,24 @@ fn a_classic_log_does_not_become_a_checksummed_one_by_a_file_that_looks_like_one
     assert_eq!(opened.format(), Format::Classic);
     assert!(!read_all(&opened).records.is_empty());
 }
+
+/// Records of libjlog 1.x carry no magic, and what one of their messages held looked more like records than they did: the log was
+/// read as if its metastore were wrong, and a second repair cut away what the first one had kept.
+#[test]
+fn a_log_whose_records_carry_no_magic_is_not_read_as_what_its_messages_hold() {
+    for order in Order::both() {
+        for inner in Order::both() {
+            let inside: Vec<_> = (0..3).map(|n| plain_record(inner, MAGIC, at(n), &[b'x'; 40])).collect();
+            let messages = [b"before".to_vec(), inside.concat(), b"behind".to_vec()];
+            let records: Vec<_> =
+                messages.iter().map(|message| plain_record(order, 0, at(9), message)).collect();
+            let disk = SimDisk::new(1);
+            disk.create_dir(Path::new(SIM_LOG), 0o750).unwrap();
+            put(&disk, "metastore", &in_order(order, &[0, 100_000, 1, 0]));
+            put(&disk, "00000000", &records.concat());
+            let log = open_sim(&disk);
+            assert_eq!(log.metastore_problem(), None, "{order}, {inner} in the message");
+            assert_eq!(read_all(&log).payloads(), messages, "{order}, {inner} in the message");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::record::checked::{Beginning, LogIdentity, SEGMENT_HEADER, SEGMENT_MAG
 use crate::record::classic::{Codec, DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
 use crate::record::scan::ClassicWalk;
 use crate::record::slots::{self, Held};
-use crate::record::walk::Step;
+use crate::record::walk::{Ending, Step};
 use crate::segment::{data_path, index_path};
 
 /// The log's format, and what is wrong with its metastore.
@@ -184,6 +184,12 @@ fn settle(
     order: Option<Order>,
     found: &[Metastore],
 ) -> Result<Detected> {
+    // What reads without a hole is what the metastore says it is, though a message may hold what looks like other records.
+    let first = first_sample(disk, dir, listing)?;
+    let mut whole = found.iter().filter(|meta| is_whole(&first, meta.codec()));
+    if let (Some(meta), None) = (whole.next(), whole.next()) {
+        return Ok(Detected::classic(*meta, None));
+    }
     let records = records_say(disk, dir, listing, order)?;
     let agreed = found.iter().find(|meta| records.is_some_and(|codec| codec.order == meta.order));
     // Without records to ask: the one whose active segment is there, or is the first one.
@@ -224,6 +230,33 @@ fn made_up(records: Option<Codec>, listing: &Listing, order: Option<Order>) -> M
         magic: codec.magic,
         order: codec.order,
         len: META_LEN,
+    }
+}
+
+/// The beginning of the first segment that is not empty.
+fn first_sample(disk: &Arc<dyn Disk>, dir: &Path, listing: &Listing) -> Result<Vec<u8>> {
+    for id in &listing.segments {
+        match read_sample(&**disk, &data_path(dir, *id)) {
+            // Pruned since the directory was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(sample) if sample.is_empty() => {}
+            outcome => return outcome,
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Whether a sample holds records, and nothing else, under a layout; the last one may be cut off with the sample.
+fn is_whole(sample: &[u8], codec: Codec) -> bool {
+    let mut walk = ClassicWalk::new(sample, codec, sample.len() as u64, false);
+    let mut records = 0;
+    loop {
+        match walk.step() {
+            Ok(Step::Record(_)) => records += 1,
+            Ok(Step::End(Ending::Clean)) => return records > 0,
+            Ok(Step::End(_)) => return records > 0 && sample.len() == SAMPLE,
+            Ok(Step::Hole(_)) | Err(_) => return false,
+        }
     }
 }
 
