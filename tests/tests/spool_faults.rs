@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jlog::io::sim::{Limits, Op, SimDisk, Times};
-use jlog::io::{Disk, File, Open, PathKind};
+use jlog::io::{Disk, File, Open};
 use jlog_tests::crash::{Dice, message};
 use jlog_tests::spool_harm::{begin, copy, files, look, play, small};
-use jlog_tests::spool_model::{Model, Step, World, found, open, options, queue};
+use jlog_tests::spool_model::{Model, PATH, Step, World, found, open, options, queue};
 use nix::libc::{EIO, ENOSPC};
 use spool::{Message, MessageId, RetryPolicy, SpoolError, SpoolOptions, Timestamp};
 
