@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jlog::inspect::{FindingKind, Inspection, buffered, inspect};
+use jlog::io::Disk;
 use jlog::io::sim::{SimDisk, Times};
 use jlog::repair::{
     Holes, LostPlace, Options, Part, RepairPlan, Repaired, apply, history, plan, undo, undo_on,
 };
-use jlog::{ErrorKind, GapKind, Log, OnDamage, RecordId, Result, Subscriber};
+use jlog::{CreateOptions, ErrorKind, GapKind, Log, OnDamage, RecordId, Result, Subscriber};
 use jlog_tests::{
     Case, MAGIC, SIM_LOG, Scratch, Written, at, case, cases, in_order, on_sim, open_sim, put, read_all,
     sim_files, snapshot,
@@ -682,4 +684,28 @@ fn metastore_and_active_segment_are_mended_together_unless_somebody_has_the_segm
     drop(writing);
     apply(&scratch.open(), &plan, STAMP).unwrap();
     assert!(inspect(&scratch.open()).unwrap().is_sound());
+}
+
+/// Each number of a long gap was looked for on the disk, one after the other: a repair did not come to an end.
+#[test]
+fn a_segment_of_a_great_number_does_not_make_a_repair_look_for_all_before_it() {
+    let disk = SimDisk::new(1);
+    let log =
+        Log::create_on(Arc::new(disk.clone()), SIM_LOG, &CreateOptions::new().segment_size(600)).unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..20 {
+        writer.append(&[b'x'; 90], at(n)).unwrap();
+    }
+    writer.close().unwrap();
+    let before = read_all(&log).payloads().len();
+    let last = Path::new(SIM_LOG).join(log.segments().unwrap().last().unwrap().to_string());
+    disk.rename(&last, &Path::new(SIM_LOG).join("ff000002")).unwrap();
+
+    let log = open_sim(&disk);
+    disk.fail_at(disk.operations() + 3000, EIO, Times::Sticky);
+    let plan = jlog::repair::plan(&log, &inspect(&log).unwrap(), &Options::default()).unwrap();
+    apply(&log, &plan, STAMP).unwrap();
+    disk.heal();
+    let after = read_all(&open_sim(&disk)).records.len();
+    assert!((1..before).contains(&after), "{after} of {before}");
 }

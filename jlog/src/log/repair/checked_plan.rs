@@ -222,7 +222,13 @@ impl Planner<'_> {
         let there = self.seen.segments.iter().map(|segment| segment.id).find(|id| *id > first);
         // The last one may be missing too; then what is known of it is what the control file says.
         let Some(next) = there.or(first.next()) else { return Ok(()) };
-        for id in (first.0..next.0).map(SegmentId) {
+        // Of most of a long stretch nothing is known: a number may be nonsense, and there are four thousand million of them.
+        let listing = self.log.listing()?;
+        let durable = self.log.control()?.map(|control| control.durable.segment);
+        let behind = listing.segments.iter().chain(&listing.indexes);
+        let told = behind.filter_map(|id| id.0.checked_sub(1).map(SegmentId)).chain(durable);
+        let told: BTreeSet<SegmentId> = told.filter(|id| (first..next).contains(id)).collect();
+        for id in told {
             let Some((bytes, lost)) = self.stand_in(id)? else { continue };
             if !self.wants(Part::Data, Some(id), false) {
                 continue;
