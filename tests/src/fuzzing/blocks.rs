@@ -104,9 +104,8 @@ fn decompressed(block: &[u8], len: u32) -> Option<Vec<u8>> {
         }
         Some(length)
     };
-    loop {
-        // A block that ends behind a match ends without literals.
-        let Some(token) = rest.next() else { break };
+    // A block that ends behind a match ends without literals.
+    while let Some(token) = rest.next() {
         let literals = length(token >> 4, &mut rest)?;
         for _ in 0..literals {
             out.push(rest.next()?);

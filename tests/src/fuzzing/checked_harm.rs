@@ -142,6 +142,6 @@ fn build(input: &Input) -> (SimDisk, Records) {
 
 fn message((n, len): (usize, &u8)) -> Vec<u8> {
     let mut message = format!("{n}:").into_bytes();
-    message.extend((0..*len).map(|b| b'a' + (b / 8 ^ n as u8) % 26));
+    message.extend((0..*len).map(|b| b'a' + ((b / 8) ^ n as u8) % 26));
     message
 }

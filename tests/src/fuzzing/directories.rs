@@ -10,7 +10,7 @@ use jlog::{ErrorKind, Format, Log, OnDamage};
 use super::assert_bounded;
 use super::base::{assert_within, bytes_of, contents, disk_of, read, read_again, unpack, without_kept};
 use crate::looking::{assert_there, look_everywhere};
-use crate::{Passed, SIM_LOG, at, open_sim, sim_files};
+use crate::{Passed, SIM_LOG, at, sim_files};
 
 /// Opens the log of a disk, and looks at it; `None` where it is refused.
 fn looked_at(disk: &SimDisk) -> Option<(Log, Inspection)> {
@@ -37,9 +37,9 @@ pub fn inspect(data: &[u8]) {
     assert_counted(&seen, &passed, log.format());
     assert_eq!(seen.tail, passed.tail);
     for segment in &seen.segments {
-        let there = passed.records.iter().filter(|record| record.id.segment == segment.id);
+        let mut there = passed.records.iter().filter(|record| record.id.segment == segment.id);
         assert_eq!(segment.messages, there.clone().count() as u64, "{segment:?}");
-        assert!(there.last().is_none_or(|last| last.id.marker <= segment.last_marker), "{segment:?}");
+        assert!(there.next_back().is_none_or(|last| last.id.marker <= segment.last_marker), "{segment:?}");
     }
     for one in &seen.subscribers {
         let Ok(mut reader) = log.reader(&one.name) else { continue };
@@ -104,7 +104,7 @@ pub fn repair(data: &[u8]) {
 
     match log.writer() {
         Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported), "{error}")
+            assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported), "{error}");
         }
         Ok(writer) => {
             let id = writer.append(b"one more", at(99)).unwrap();
@@ -115,7 +115,6 @@ pub fn repair(data: &[u8]) {
             assert_within(&contents(&passed), &contents(&after), "writing has cost");
         }
     }
-    drop(open_sim(&disk));
 }
 
 /// A repair loses nothing that was delivered. A checksummed log's records keep their ids.
