@@ -68,7 +68,11 @@ fn assert_counted(seen: &Inspection, passed: &Passed, format: Format) {
 
 /// What can be read of a directory can be read when it is repaired, and nothing else; the repair can be taken back, and comes to
 /// an end; a writer goes on behind it.
+///
+/// Where checksums were made to hold, a repair may lose records: a commit may say then that it stands for more of them than are in
+/// it, which no writer writes and no damage makes.
 pub fn repair(data: &[u8]) {
+    let is_sealed = data.first().is_some_and(|how| how & 1 == 1);
     let files = unpack(data);
     let disk = disk_of(&files);
     let bytes = bytes_of(&files);
@@ -97,7 +101,9 @@ pub fn repair(data: &[u8]) {
         (log, seen) = looked_at(&disk).expect("a repaired log");
         let now = read(&log, bytes);
         assert_counted(&seen, &now, log.format());
-        assert_kept(&passed, &now, log.format());
+        if !is_sealed || log.format() == Format::Classic {
+            assert_kept(&passed, &now, log.format());
+        }
         passed = now;
     }
     assert_bounded(&disk, start, 20 * bytes);

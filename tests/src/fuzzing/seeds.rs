@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use jlog::RecordId;
 use spool::{Context, Envelope, MessageId};
 
-use super::base::{Files, bases, pack};
+use super::base::{CLASSIC_BASES, Files, bases, pack};
 use super::spools;
 use crate::crash::Dice;
 
@@ -56,8 +56,11 @@ pub fn all() -> Vec<Seed> {
             let how = if target == "segment" { 0 } else { n as u8 };
             seeds.add(target, format!("base-{n}"), [&[how], &base.files[name][..]].concat());
         }
-        seeds.add("inspect", format!("base-{n}"), pack(n > 2, &base.files));
-        seeds.add("repair", format!("base-{n}"), pack(n > 2, &base.files));
+        seeds.add("inspect", format!("base-{n}"), pack(n >= CLASSIC_BASES, &base.files));
+        seeds.add("repair", format!("base-{n}"), pack(false, &base.files));
+        if n >= CLASSIC_BASES {
+            seeds.add("repair", format!("base-{n}-sealed"), pack(true, &base.files));
+        }
     }
     seeds.of_messages();
     for (n, records) in spools::seeds().into_iter().enumerate() {
