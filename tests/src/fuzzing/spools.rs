@@ -200,11 +200,10 @@ pub fn recovery(data: &[u8]) {
         }
     }
     let before = readable(&without_summaries, model);
-    if repaired(&disk).is_none() {
-        return;
-    }
+    let Some(is_whole) = repaired(&disk) else { return };
     let after = readable(&disk, model);
-    if let Some(before) = before {
+    // Where damage had to be left, it may still be in the way.
+    if let Some(before) = before.filter(|_| is_whole) {
         let after = after.expect("a repaired spool can be opened");
         for id in before {
             assert!(after.contains(&id), "{id:x} could be read before the repair");
@@ -225,8 +224,9 @@ fn readable(disk: &SimDisk, model: &Model) -> Option<Vec<u64>> {
     Some(same.map(|(_, one)| one.id.to_u64()).collect())
 }
 
-/// Repairs the logs of a spool, then the spool; `None` if that is refused.
-fn repaired(disk: &SimDisk) -> Option<()> {
+/// Repairs the logs of a spool, then the spool, as `jlog-repair` does; `None` if that is refused. Whether no damage is left.
+fn repaired(disk: &SimDisk) -> Option<bool> {
+    let mut is_whole = true;
     for name in LOGS {
         let path = Path::new(PATH).join(name);
         for _ in 0..4 {
@@ -235,14 +235,19 @@ fn repaired(disk: &SimDisk) -> Option<()> {
             let seen = jlog::inspect::inspect(&log).ok()?;
             let steps = log_repair::plan(&log, &seen, &log_repair::Options::default()).unwrap();
             if steps.is_empty() {
+                is_whole &= steps.left.is_empty();
                 break;
             }
             log_repair::apply(&log, &steps, "now").unwrap();
         }
     }
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let steps = spool::repair::plan_on(Arc::clone(&disk), Path::new(PATH)).ok()?;
-    spool::repair::apply_on(disk, &steps).ok()
+    let mut steps = spool::repair::plan_on(Arc::clone(&disk), Path::new(PATH)).ok()?;
+    if !is_whole {
+        steps.keep_unreadable();
+    }
+    spool::repair::apply_on(disk, &steps).ok()?;
+    Some(is_whole)
 }
 
 /// The same files on another disk.
