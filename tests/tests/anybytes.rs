@@ -535,3 +535,20 @@ fn a_log_whose_records_carry_no_magic_is_not_read_as_what_its_messages_hold() {
         }
     }
 }
+
+/// A cursor from the oldest record on began in a segment that nobody had reached yet, and said that this was beyond the log's end.
+#[test]
+fn a_log_of_which_an_empty_segment_made_ahead_is_left_is_read_to_its_end() {
+    for order in Order::both() {
+        let disk = SimDisk::new(1);
+        disk.create_dir(Path::new(SIM_LOG), 0o750).unwrap();
+        put(&disk, "metastore", &in_order(order, &[2, 100_000, 1, MAGIC]));
+        put(&disk, "00000003", b"");
+        let log = open_sim(&disk);
+        let passed = read_all(&log);
+        assert_eq!(
+            (passed.records.len() as u64, passed.tail),
+            (inspect(&log).unwrap().messages, Tail::Clean)
+        );
+    }
+}

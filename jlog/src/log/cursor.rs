@@ -533,6 +533,8 @@ impl Cursor {
         let there = listing.segments.iter().copied().find(|id| *id >= self.segment);
         // Only the active segment may not be there yet, unless it is known to have had records.
         let active = self.log.active()?;
+        // One behind it was made ahead: nobody has gone on to it.
+        let there = there.filter(|id| *id <= active || self.segment > active);
         let next = match there.or((self.segment < active).then_some(active)) {
             Some(next) if next > self.segment => next,
             // It was made since we looked.

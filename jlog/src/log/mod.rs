@@ -410,7 +410,9 @@ impl Log {
 
     /// A cursor that belongs to no subscriber, from the oldest record on.
     pub fn cursor(&self) -> Result<Cursor> {
-        Ok(self.cursor_after(checkpoints::start_of(self.first_segment()?)))
+        // What was made ahead of the active segment holds nothing yet, and a cursor there would be beyond the end.
+        let first = self.first_segment()?.min(self.shared.active()?);
+        Ok(self.cursor_after(checkpoints::start_of(first)))
     }
 
     /// A cursor that belongs to no subscriber, from the first record behind `after` on.
