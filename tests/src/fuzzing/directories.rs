@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jlog::inspect::{Inspection, inspect as look_at};
 use jlog::io::sim::SimDisk;
 use jlog::repair::{Options, apply, plan, undo_on};
-use jlog::{ErrorKind, Format, Log, OnDamage};
+use jlog::{ErrorKind, Format, Log, OnDamage, SegmentId};
 
 use super::assert_bounded;
 use super::base::{assert_within, bytes_of, contents, disk_of, read, read_again, unpack, without_kept};
@@ -21,6 +21,10 @@ fn looked_at(disk: &SimDisk) -> Option<(Log, Inspection)> {
         );
     };
     let log = Log::open_on(Arc::new(disk.clone()), SIM_LOG).map_err(refused).ok()?;
+    // Behind the last number there is there is no next segment to go on to, and readers say so.
+    if log.active_segment().map_err(refused).ok()? == SegmentId(u32::MAX) {
+        return None;
+    }
     let seen = look_at(&log).map_err(refused).ok()?;
     Some((log, seen))
 }

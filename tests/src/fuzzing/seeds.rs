@@ -105,7 +105,7 @@ impl Seeds {
                 "pre_commit" => ("pre_commit", 0),
                 "00000000.idx" => ("index", 3),
                 "cp.73" => ("checkpoint", 3),
-                "00000000" | "00000001" => ("segment", 0),
+                "00000000" => ("segment", 0),
                 _ => ("", 0),
             };
             let how = if checked { how } else { u8::from(log.starts_with("be-")) };
