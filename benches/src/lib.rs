@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 pub use append::{APPENDS, Append, system_calls};
-pub use read::{CHECKED_READS, CLASSIC_READS, Read, Shape, log_to_read};
+pub use read::{CHECKED_READS, CLASSIC_READS, Read, Shape, log_to_read, sum};
 
 /// A result that a bench may give up on.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -66,7 +66,7 @@ pub fn log_to_read(path: &Path, count: u64, size: usize, shape: Shape) -> Outcom
 }
 
 /// Touches every byte, eight at a time: what a consumer does at the least.
-fn sum(bytes: &[u8]) -> u64 {
+pub fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8);
     let rest = words.remainder().iter().map(|b| u64::from(*b)).sum::<u64>();
     words.filter_map(|word| word.try_into().ok()).map(u64::from_ne_bytes).fold(rest, u64::wrapping_add)

@@ -205,7 +205,8 @@ impl Context {
     /// Forgets the last error, as most of libjlog's calls do when they begin.
     pub(crate) fn begin(&self) {
         self.last_error.store(codes::SUCCESS, Ordering::Relaxed);
-        if self.has_detail.swap(false, Ordering::AcqRel) {
+        // Looked at before it is changed: it is false nearly always.
+        if self.has_detail.load(Ordering::Acquire) && self.has_detail.swap(false, Ordering::AcqRel) {
             *lock(&self.detail) = CString::default();
         }
     }

@@ -349,10 +349,13 @@ impl IndexUpkeep {
     }
 }
 
-/// Bytes that stay where they are.
+/// Bytes that stay where they are until all are forgotten. Their memory is used again: to have it anew from the system costs
+/// more than to fill it.
 #[derive(Default)]
 struct Pages {
     pages: Vec<Vec<u8>>,
+    /// The page that is being filled; those behind it are empty.
+    filling: usize,
     used: usize,
 }
 
@@ -367,19 +370,28 @@ struct Span {
 const PAGE: usize = 256 << 10;
 
 impl Pages {
+    #[inline]
     fn push(&mut self, bytes: &[u8]) -> Span {
-        let fits = |page: &Vec<u8>| page.capacity() - page.len() >= bytes.len();
-        if !self.pages.last().is_some_and(fits) {
-            self.pages.push(Vec::with_capacity(PAGE.max(bytes.len())));
+        if self.pages.get(self.filling).is_none_or(|page| page.capacity() - page.len() < bytes.len()) {
+            self.turn(bytes.len());
         }
-        let page = self.pages.len() - 1;
-        let filled = &mut self.pages[page];
+        let filled = &mut self.pages[self.filling];
         let from = filled.len();
         // Within its capacity: what lies in the page does not move.
         filled.extend_from_slice(bytes);
         self.used += bytes.len();
-        let narrow = |number: usize| u32::try_from(number).expect("a message has at most MAX_MESSAGE bytes");
-        Span { page: narrow(page), from: narrow(from), len: narrow(bytes.len()) }
+        // A page is as long as a message at most, and 32 bits say how long that is.
+        Span { page: self.filling as u32, from: from as u32, len: bytes.len() as u32 }
+    }
+
+    /// Goes on in a page that has room for so many bytes.
+    fn turn(&mut self, room: usize) {
+        self.filling = if self.pages.is_empty() { 0 } else { self.filling + 1 };
+        match self.pages.get_mut(self.filling) {
+            Some(page) if page.capacity() >= room => {}
+            Some(page) => *page = Vec::with_capacity(PAGE.max(room)),
+            None => self.pages.push(Vec::with_capacity(PAGE.max(room))),
+        }
     }
 
     fn at(&self, span: Span) -> &[u8] {
@@ -394,15 +406,15 @@ impl Pages {
         self.used
     }
 
-    /// Forgets all; keeps one page for what comes next.
+    /// Forgets all. Pages of the usual size are kept for what comes next.
     fn clear(&mut self) {
-        self.pages.truncate(1);
-        if let Some(page) = self.pages.first_mut() {
+        for page in &mut self.pages {
             if page.capacity() > PAGE {
-                *page = Vec::new();
+                *page = Vec::with_capacity(PAGE);
             }
             page.clear();
         }
+        self.filling = 0;
         self.used = 0;
     }
 }
