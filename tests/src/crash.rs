@@ -31,7 +31,7 @@ use jlog::{
 };
 
 use crate::coverage::counters;
-use crate::{SIM_LOG, at, get, sim_files};
+use crate::{SIM_LOG, at, get, said, sim_files};
 
 /// Something that is done to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -616,8 +616,7 @@ pub fn run(case: &Case, seed: u64, effort: Effort, chosen: Chosen) -> (Totals, R
     let outcome = catch_unwind(AssertUnwindSafe(|| watchman.run(case, salt, chosen)));
     let (moment, image) = watchman.at;
     let outcome = outcome.map_err(|panic| {
-        let what = panic.downcast_ref::<String>().map(String::as_str);
-        let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let what = said(&*panic);
         let effort = effort.name;
         format!(
             "{what}\nagain: crash-states --seed {seed} --effort {effort} --replay {case}:{moment}:{image}"

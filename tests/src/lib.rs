@@ -5,8 +5,10 @@
 mod coverage;
 pub mod crash;
 pub mod fuzzing;
+pub mod images;
 pub mod looking;
 pub mod play;
+pub mod real;
 pub mod spool_harm;
 pub mod spool_model;
 
@@ -349,6 +351,12 @@ pub fn read_unread(reader: &mut Reader) -> Vec<Seen> {
         records.push(record.into());
     }
     records
+}
+
+/// What a panic said.
+pub fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
 /// The bytes of a plain record as libjlog writes it.

@@ -6,11 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jlog::io::sim::{SimDisk, Times};
+use jlog::io::sim::{Profile, SimDisk, Times};
 use jlog::{
     CreateOptions, Durability, Error, ErrorKind, Format, Log, OnDamage, RecordId, Result, Start, Subscriber,
     Writer,
 };
+
+use nix::libc::{EDQUOT, EIO, ENOSPC};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::crash::message;
 use crate::{SIM_LOG, at};
@@ -490,4 +497,61 @@ impl Play {
 
 fn subscriber(name: &str) -> Subscriber {
     Subscriber::new(name).unwrap()
+}
+
+// Random histories.
+
+/// What may be done to a log at any time.
+pub fn anything() -> impl Strategy<Value = Action> {
+    let len = prop_oneof![4 => 4..200usize, 1 => 200..1500usize];
+    let name = select(&["a", "b"]);
+    prop_oneof![
+        8 => (len.clone(), any::<bool>()).prop_map(|(len, synced)| Action::Append(len, synced)),
+        3 => vec(len, 1..5).prop_map(Action::Batch),
+        1 => Just(Action::Sync),
+        2 => Just(Action::Check),
+        3 => (name.clone(), 1..20usize).prop_map(|(name, count)| Action::Commit(name, count)),
+        2 => name.prop_map(Action::Subscribe),
+        1 => (200..3000u32).prop_map(Action::SegmentSize),
+        1 => Just(Action::Close),
+        1 => Just(Action::Die),
+    ]
+}
+
+/// What a disk does to a log.
+pub fn trouble() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        2 => any::<u64>().prop_map(|seed| Action::PowerCut(Some(seed))),
+        1 => Just(Action::PowerCut(None)),
+        2 => (0..30u64, select(&[EIO, ENOSPC, EDQUOT])).prop_map(|(after, errno)| Action::Fault(after, errno)),
+    ]
+}
+
+/// A random history of a log, against the list of what it has to hold. Panics where it does not.
+pub fn play_at_random(format: Format, seed: u64) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
+    let mut pick = |from: BoxedStrategy<Vec<Action>>| from.new_tree(&mut runner).unwrap().current();
+    let durability = [Durability::Sync, Durability::Process][seed as usize % 2];
+    let disk = SimDisk::new(seed);
+    disk.keep_trace(false);
+    let actions = match format {
+        Format::Classic => pick(vec(anything(), 1..60).boxed()),
+        Format::Checksummed => {
+            let profiles = [Profile::Posix, Profile::Ext4Ordered, Profile::ZeroTail, Profile::GarbageTail];
+            disk.profile(profiles[(seed / 2) as usize % 4]);
+            pick(vec(prop_oneof![6 => anything().boxed(), 1 => trouble().boxed()], 1..60).boxed())
+        }
+    };
+    let mut play = Play::begin(disk, format, durability, 1024);
+    for action in &actions {
+        play.take(action);
+    }
+    play.finish();
+    if format == Format::Checksummed {
+        play.power_cut(Some(seed));
+        play.finish();
+    }
 }

@@ -28,6 +28,7 @@ use spool::{
 
 use crate::coverage::counters;
 use crate::crash::{Dice, message};
+use crate::said;
 
 /// Where the spool is.
 pub const PATH: &str = "/spool";
@@ -741,8 +742,7 @@ pub fn run(case: &Case, seed: u64, effort: Effort, all_steps: bool) -> (Coverage
     let mut watchman = Watchman { effort, met: Coverage::default(), dice: Dice(salt), trail: Vec::new() };
     let outcome = catch_unwind(AssertUnwindSafe(|| watchman.run(case, salt, all_steps)));
     let outcome = outcome.map_err(|panic| {
-        let what = panic.downcast_ref::<String>().map(String::as_str);
-        let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let what = said(&*panic);
         format!("{what}\nat {:?}\ncase {case} seed {seed} all steps {all_steps}", watchman.trail)
     });
     (watchman.met, outcome)

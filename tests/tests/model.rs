@@ -6,35 +6,9 @@
 
 use jlog::io::sim::{Profile, SimDisk};
 use jlog::{Durability, Format};
-use jlog_tests::play::{Action, Play};
-use nix::libc::{EDQUOT, EIO, ENOSPC};
+use jlog_tests::play::{Play, anything, trouble};
 use proptest::prelude::*;
 use proptest::sample::select;
-
-fn anything() -> impl Strategy<Value = Action> {
-    let len = prop_oneof![4 => 4..200usize, 1 => 200..1500usize];
-    let name = select(&["a", "b"]);
-    prop_oneof![
-        8 => (len.clone(), any::<bool>()).prop_map(|(len, synced)| Action::Append(len, synced)),
-        3 => prop::collection::vec(len, 1..5).prop_map(Action::Batch),
-        1 => Just(Action::Sync),
-        2 => Just(Action::Check),
-        3 => (name.clone(), 1..20usize).prop_map(|(name, count)| Action::Commit(name, count)),
-        2 => name.prop_map(Action::Subscribe),
-        1 => (200..3000u32).prop_map(Action::SegmentSize),
-        1 => Just(Action::Close),
-        1 => Just(Action::Die),
-    ]
-}
-
-/// What a disk does to a log.
-fn trouble() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        2 => any::<u64>().prop_map(|seed| Action::PowerCut(Some(seed))),
-        1 => Just(Action::PowerCut(None)),
-        2 => (0..30u64, select(&[EIO, ENOSPC, EDQUOT])).prop_map(|(after, errno)| Action::Fault(after, errno)),
-    ]
-}
 
 fn cases() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
