@@ -54,7 +54,7 @@ impl Original {
         }
         writer.close().unwrap();
         // Within the first segment: nothing is pruned.
-        let first = written.keys().filter(|id| id.segment == SegmentId(0)).last().copied();
+        let first = written.keys().rfind(|id| id.segment == SegmentId(0)).copied();
         log.set_checkpoint(&name, first.unwrap()).unwrap();
 
         let mut places = Vec::new();
@@ -101,7 +101,7 @@ fn harm(
         let target = files.get_mut(&name).unwrap();
         // Where a record stands, or at a sector, or anywhere.
         let at = match dice.below(3) {
-            0 => original.places.iter().filter(|(file, ..)| *file == name).map(|place| place.1).last(),
+            0 => original.places.iter().rfind(|(file, ..)| *file == name).map(|place| place.1),
             1 => Some(dice.below(target.len().max(1)) / 512 * 512),
             _ => None,
         };

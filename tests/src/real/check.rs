@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 use jlog::inspect::inspect;
-use jlog::{ErrorKind, GapKind, Log, Subscriber};
+use jlog::{ErrorKind, Format, GapKind, Log, Subscriber};
 use spool::SpoolError;
 
 use super::notes::{Known, Notes};
@@ -26,6 +26,11 @@ pub fn check(kind: &str, dir: &Path, notes: &Path) {
         "spool" => check_spool(dir, &known),
         // After a power cut: what was removed and not synced may be there again.
         "cut-spool" => check_spool(dir, &Known { removed: known.gone.clone(), ..known }),
+        // The machine runs on: a reader may wait for the next writer to tell what is on the disk.
+        "remounted" => {
+            Log::open(dir).unwrap().writer().unwrap().close().unwrap();
+            check_log(dir, &known, notes);
+        }
         _ => check_log(dir, &known, notes),
     }
 }
@@ -38,7 +43,8 @@ pub fn look(kind: &str, dir: &Path) {
     let log = Log::open(dir).unwrap();
     let passed = read_all(&log);
     let wrong = passed.payloads().into_iter().find(|payload| message::number(payload).is_none());
-    assert_eq!(wrong, None, "a record that nobody wrote");
+    // A classic log has no checksums: what changes within a message is not noticed.
+    assert!(wrong.is_none() || log.format() == Format::Classic, "a record that nobody wrote");
     let mut reader = log.reader(&Subscriber::new("a").unwrap()).unwrap();
     let unread = read_unread(&mut reader).len();
     let problems = inspect(&log).unwrap().problems().count();
@@ -59,6 +65,11 @@ fn check_log(dir: &Path, known: &Known, notes: &Path) {
             return;
         }
     };
+    let name = Subscriber::new("a").unwrap();
+    if !known.subscribed && log.reader(&name).is_err_and(|error| error.kind() == ErrorKind::Damaged) {
+        // The subscriber was being added to a classic log, whose checkpoints are made in two calls.
+        return assert!(known.written.is_empty());
+    }
     let before = look_at_log(&log, known);
     match log.writer() {
         // It was being made: nothing was promised.

@@ -104,6 +104,7 @@ fn of_a_log(dir: &Path, notes: &Notes, format: Format, from: u32, count: u32) {
             notes.note(format_args!("E read {:?}", error.kind()));
         }
         if step % 16 == 0
+            && format == Format::Checksummed
             && let Err(error) = writer.rotate()
         {
             notes.note(format_args!("E rotate {:?}", error.kind()));

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::RwLock;
 
 use jlog::{CreateOptions, Format, Log, Start, Subscriber};
 
 use super::notes::Known;
 use super::parts::{GAVE_UP, format};
-use super::trouble::{Boot, Field, Mount, Place, make_image, no_mounts, shut_down};
+use super::trouble::{Boot, Field, Mount, Place, make_image, must, no_mounts, shut_down};
 use crate::crash::{self, Dice};
 use crate::images::{self, Harm};
 use crate::{play, said, spool_model};
@@ -49,7 +49,8 @@ pub fn trial(field: &Field, words: &str) -> Result<Tally, String> {
     let parts: Vec<&str> = words.split(' ').collect();
     let number = |at: usize| parts.get(at).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
     // What a start of the machine looks like to all processes only one trial at a time may pretend.
-    let starting = if parts[0] == "cut" { Err(STARTING.write()) } else { Ok(STARTING.read()) };
+    let starting =
+        if ["cut", "device-full"].contains(&parts[0]) { Err(STARTING.write()) } else { Ok(STARTING.read()) };
     let outcome = match parts[0] {
         // In this process, on the simulated disk.
         "states" => states(&parts, number(1)),
@@ -62,6 +63,13 @@ pub fn trial(field: &Field, words: &str) -> Result<Tally, String> {
         "lie" => lie(field, parts[1], number(2)),
         "kill" => kill(field, format(parts[1]), number(2), number(3)),
         "cut" => cut(field, parts[1], parts[2], number(3), number(4)),
+        "short" => short(field, parts[1], number(2)),
+        "limit" => limit(field, parts[1], number(2), parts[3]),
+        "huge" => huge(field, format(parts[1])),
+        "full" => full(field, parts[1], parts[2], number(3)),
+        "device-full" => device_full(field, parts[1], parts[2], number(3)),
+        "read-only" => read_only(field, parts[1], parts[2]),
+        "clock" => clock(field, parts[1]),
         // It shows that a failure is told of.
         "fail" => Err("it was asked to".to_owned()),
         _ => Err("there is no such trial".to_owned()),
@@ -342,13 +350,16 @@ fn order_seen(crowd: &Crowd<'_>, name: &str, lives: u32) -> Result<Vec<u32>, Str
 
 // Power cuts.
 
-/// A history on a file system of its own, which is cut off from its disk, so many times.
+/// A history on a file system of its own, which is cut off from its disk, so many times; and the machine starts again, or
+/// runs on and has the file system mounted again.
 fn cut(field: &Field, file_system: &str, kind: &str, seed: u64, cuts: u64) -> Result<Tally, String> {
     if let Some(why) = no_mounts() {
         return Err(why.to_owned());
     }
     let place = field.place();
     let mut dice = Dice(seed);
+    let (file_system, remounted) =
+        file_system.strip_suffix("-remounted").map_or((file_system, false), |name| (name, true));
     let boot = Boot::pretended(&place.path("boot"))?;
     let image = place.path("image");
     make_image(&image, file_system, if file_system == "xfs" { 320 } else { 48 })?;
@@ -358,7 +369,11 @@ fn cut(field: &Field, file_system: &str, kind: &str, seed: u64, cuts: u64) -> Re
     };
     let (dir, notes) = (place.path("mounted"), place.path("notes"));
     let (log, noted) = (dir.join("log"), notes.to_str().unwrap().to_owned());
-    let checked = if kind == "spool" { "cut-spool" } else { kind };
+    let checked = match kind {
+        "spool" => "cut-spool",
+        _ if remounted => "remounted",
+        kind => kind,
+    };
     for n in 0..cuts {
         let mounted = Mount::image(&image, dir.clone(), options)?;
         let from = Known::read(&notes).tried.last().map_or(0, |n| n + 1).to_string();
@@ -385,8 +400,9 @@ fn cut(field: &Field, file_system: &str, kind: &str, seed: u64, cuts: u64) -> Re
         outcome?;
         fs::write(&notes, what_holds(&known, &fs::read(&notes).unwrap_or_default())).unwrap();
         mounted.end()?;
-        // The machine starts again.
-        boot.again(dice.roll());
+        if !remounted {
+            boot.again(dice.roll());
+        }
         let mounted = Mount::image(&image, dir.clone(), options)?;
         place.check(checked, &log, &notes).map_err(|what| format!("{options} cut {n}: {what}"))?;
         mounted.end()?;
@@ -406,4 +422,254 @@ fn what_holds(before: &[u8], all: &[u8]) -> Vec<u8> {
     let about = |line: &&str| line.ends_with('\n') && line.starts_with(['T', 'M', 'G', 'D']);
     holds.extend(all[whole..].split_inclusive('\n').filter(about));
     holds.into_bytes()
+}
+
+// Less than was asked for.
+
+/// Writes and reads that do less than they were asked to, and calls that are interrupted: nobody notices.
+fn short(field: &Field, kind: &str, seed: u64) -> Result<Tally, String> {
+    let place = field.place();
+    let (log, notes) = (place.path("log"), place.path("notes"));
+    let (source, library) = (place.path("short.c"), place.path("short.so"));
+    fs::write(&source, include_str!("short.c")).unwrap();
+    must(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]))?;
+    let (preload, counted) = (format!("LD_PRELOAD={}", library.display()), place.path("counted"));
+    let (seed, counts) = (format!("SHORT_SEED={seed}"), format!("SHORT_COUNTED={}", counted.display()));
+    let ended = place.run(&["env", &preload, &seed, &counts], &history(kind, &log, &notes));
+    if ended.code() != Some(0) {
+        return Err(ended.said());
+    }
+    let known = Known::read(&notes);
+    let noticed = known.refused.values().chain(&known.errors).next();
+    // What was not read, and was to be given back, is not there any more: no fault of a call.
+    if let Some(what) = noticed.filter(|what| !what.starts_with("reclaim")) {
+        return Err(format!("somebody noticed: {what}"));
+    }
+    place.check(kind, &log, &notes)?;
+    let struck = fs::read_to_string(&counted).ok().and_then(|text| text.trim().parse().ok());
+    Ok(Tally { checks: 1, struck: struck.unwrap_or(0), ..Tally::default() })
+}
+
+/// A limit of the process: the size of files in blocks of 512 bytes, the number of open files, memory in KiB.
+fn limit(field: &Field, what: &str, much: u64, kind: &str) -> Result<Tally, String> {
+    let place = field.place();
+    let (log, notes) = (place.path("log"), place.path("notes"));
+    let flag = match what {
+        "file-size" => "f",
+        "files" => "n",
+        _ => "v",
+    };
+    let script = format!(r#"trap "" XFSZ; ulimit -{flag} {much}; exec "$@""#);
+    let ended = place.run(&["sh", "-c", &script, "sh"], &history(kind, &log, &notes));
+    // Out of memory a Rust program ends itself; and it may not even begin.
+    let out_of_memory = what == "memory" && ended.code() != Some(101);
+    if notes.exists() && !out_of_memory && ![Some(0), Some(GAVE_UP)].contains(&ended.code()) {
+        return Err(ended.said());
+    }
+    let known = Known::read(&notes);
+    let struck = ended.code() != Some(0) || !known.refused.is_empty() || !known.errors.is_empty();
+    if notes.exists() {
+        place.check(kind, &log, &notes)?;
+    }
+    Ok(Tally { checks: 1, struck: u64::from(struck), ..Tally::default() })
+}
+
+/// Lengths of gigabytes in files of kilobytes: they are not believed, and no memory is taken for them.
+fn huge(field: &Field, format: Format) -> Result<Tally, String> {
+    let place = field.place();
+    let (log, notes) = (place.path("log"), place.path("notes"));
+    let kind = if format == Format::Classic { "classic" } else { "checksummed" };
+    let ended = place.run(&[], &history(kind, &log, &notes));
+    if ended.code() != Some(0) {
+        return Err(ended.said());
+    }
+    let mut checks = 0;
+    let script = r#"ulimit -v 262144; exec "$@""#;
+    let names: Vec<_> = crate::names(&log).into_iter().filter(|name| name.len() == 8).collect();
+    for name in names {
+        let path = log.join(&name);
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len().saturating_sub(4).min(400)).step_by(4) {
+            let mut bytes = sound.clone();
+            bytes[at..at + 4].copy_from_slice(&0x7fff_fff0u32.to_ne_bytes());
+            fs::write(&path, &bytes).unwrap();
+            let ended = place.run(&["sh", "-c", script, "sh"], &["look", kind, log.to_str().unwrap()]);
+            if ended.code() != Some(0) && !ended.said().contains("Damaged") {
+                return Err(format!("{} at {at}: {}", path.display(), ended.said()));
+            }
+            checks += 1;
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    Ok(Tally::of(checks))
+}
+
+// No room.
+
+/// Fills a file system but for so many KiB.
+fn fill(dir: &Path, leave: u64) {
+    let mut file = fs::File::create(dir.join("filler")).unwrap();
+    let block = [1; 4096];
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    let _ = file.sync_all();
+    let len = file.metadata().unwrap().len();
+    let _ = file.set_len(len.saturating_sub(leave << 10));
+    let _ = file.sync_all();
+}
+
+/// A small file system that is full for a while.
+fn full(field: &Field, file_system: &str, kind: &str, leave: u64) -> Result<Tally, String> {
+    if let Some(why) = no_mounts() {
+        return Err(why.to_owned());
+    }
+    let place = field.place();
+    let notes = place.path("notes");
+    let mounted = if file_system == "tmpfs" {
+        Mount::new(place.path("mounted"), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"])?
+    } else {
+        make_image(&place.path("image"), file_system, 8)?;
+        Mount::image(&place.path("image"), place.path("mounted"), "")?
+    };
+    let log = mounted.dir.join("log");
+    let goes = |from: &str, fine: &[i32]| {
+        let ended = place.run(&[], &[kind, log.to_str().unwrap(), notes.to_str().unwrap(), from, "60"]);
+        if ended.code().is_some_and(|code| fine.contains(&code)) { Ok(()) } else { Err(ended.said()) }
+    };
+    goes("0", &[0])?;
+    fill(&mounted.dir, leave);
+    goes("1000", &[0, GAVE_UP])?;
+    let refused = Known::read(&notes).refused.len();
+    // There is room again: all is taken.
+    fs::remove_file(mounted.dir.join("filler")).unwrap();
+    goes("2000", &[0])?;
+    let known = Known::read(&notes);
+    if let Some((n, what)) = known.refused.range(2000..).next() {
+        return Err(format!("there is room, and {n} is refused: {what}"));
+    }
+    place.check(kind, &log, &notes)?;
+    mounted.end()?;
+    Ok(Tally { checks: 1, struck: u64::from(refused > 0), ..Tally::default() })
+}
+
+/// The device under a file system takes no more: syncs fail, and the cache shows what the disk has not.
+fn device_full(field: &Field, file_system: &str, kind: &str, seed: u64) -> Result<Tally, String> {
+    if let Some(why) = no_mounts() {
+        return Err(why.to_owned());
+    }
+    let place = field.place();
+    let mut dice = Dice(seed);
+    let notes = place.path("notes");
+    let boot = Boot::pretended(&place.path("boot"))?;
+    let size = if file_system == "xfs" { "size=90m" } else { "size=12m" };
+    let below = Mount::new(place.path("below"), &["-t", "tmpfs", "-o", size, "tmpfs"])?;
+    let image = below.dir.join("image");
+    make_image(&image, file_system, if file_system == "xfs" { 320 } else { 64 })?;
+    let mounted = Mount::image(&image, place.path("mounted"), "")?;
+    let log = mounted.dir.join("log");
+    let mut child = place
+        .part(&[], &[kind, log.to_str().unwrap(), notes.to_str().unwrap(), "0", "1000000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let enough = 200 + dice.below(3000) as u64;
+    while fs::metadata(&notes).map_or(0, |info| info.len()) < enough && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    fill(&below.dir, 0);
+    // It goes on until it can open nothing any more, or has failed often, or finds room in blocks that it has.
+    let most = fs::metadata(&notes).map_or(0, |info| info.len()) + 20_000;
+    while fs::metadata(&notes).map_or(0, |info| info.len()) < most && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    if status.code() == Some(101) {
+        return Err("a panic".to_owned());
+    }
+    let known = Known::read(&notes);
+    let struck = !known.refused.is_empty() || !known.errors.is_empty();
+    let _ = mounted.end();
+    // What the disk has, not what the kernel remembers of it.
+    boot.again(dice.roll());
+    fs::remove_file(below.dir.join("filler")).unwrap();
+    let mounted = Mount::image(&image, place.path("mounted"), "")?;
+    fs::write(&notes, what_holds(&fs::read(&notes).unwrap(), &fs::read(&notes).unwrap())).unwrap();
+    place.check(if kind == "spool" { "cut-spool" } else { kind }, &log, &notes)?;
+    mounted.end()?;
+    below.end()?;
+    Ok(Tally { checks: 1, struck: u64::from(struck), ..Tally::default() })
+}
+
+// Nothing may be written, and other times.
+
+/// A log that may not be written: it is read, nothing is created, and a writer is told.
+fn read_only(field: &Field, how: &str, kind: &str) -> Result<Tally, String> {
+    if let Some(why) = no_mounts() {
+        return Err(why.to_owned());
+    }
+    let place = field.place();
+    let (image, dir, notes) = (place.path("image"), place.path("mounted"), place.path("notes"));
+    make_image(&image, "ext4", 16)?;
+    let mounted = Mount::image(&image, dir.clone(), "")?;
+    let log = dir.join("log");
+    let ended = place.run(&[], &history(kind, &log, &notes));
+    if ended.code() != Some(0) {
+        return Err(ended.said());
+    }
+    let mut under = Vec::new();
+    let (_mounted, _bound) = match how {
+        "loop" => {
+            mounted.end()?;
+            (Mount::image(&image, dir.clone(), "ro")?, None)
+        }
+        "bind" => {
+            let path = dir.to_str().unwrap();
+            let bound = Mount::new(dir.clone(), &["--bind", path])?;
+            must(Command::new("mount").args(["-o", "remount,ro,bind", path]))?;
+            (mounted, Some(bound))
+        }
+        _ => {
+            // Root is not held up by the mode of a file: another user is.
+            must(Command::new("chmod").args(["-R", "a+rX,a-w"]).arg(&dir))?;
+            under = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+            (mounted, None)
+        }
+    };
+    let before = crate::snapshot(&log);
+    let ended = place.run(&under, &["look", kind, log.to_str().unwrap()]);
+    if ended.code() != Some(0) {
+        return Err(ended.said());
+    }
+    // Who wants to write is told that it may not: by a note of every attempt.
+    let refused = place.path("refused");
+    fs::write(&refused, "").unwrap();
+    must(Command::new("chmod").arg("a+w").arg(&refused))?;
+    let ended = place.run(&under, &[kind, log.to_str().unwrap(), refused.to_str().unwrap(), "5000", "5"]);
+    let known = Known::read(&refused);
+    if ended.code() != Some(GAVE_UP) || !known.written.is_empty() {
+        return Err(format!("writing: {}, {known:?}", ended.said()));
+    }
+    if let Some(other) = known.errors.iter().find(|error| !error.contains("Permission") && kind != "spool") {
+        return Err(format!("not a matter of permission: {other}"));
+    }
+    if crate::snapshot(&log) != before {
+        return Err("something was changed".to_owned());
+    }
+    Ok(Tally::of(1))
+}
+
+/// Half of a history in 2026, the other half in 1999.
+fn clock(field: &Field, kind: &str) -> Result<Tally, String> {
+    let place = field.place();
+    let (log, notes) = (place.path("log"), place.path("notes"));
+    for (from, time) in [("0", "2030-01-01 00:00:00"), ("1000", "1999-01-01 00:00:00")] {
+        let words = [kind, log.to_str().unwrap(), notes.to_str().unwrap(), from, STEPS];
+        let ended = place.run(&["faketime", time], &words);
+        if ended.code() != Some(0) {
+            return Err(ended.said());
+        }
+    }
+    place.check(kind, &log, &notes)?;
+    Ok(Tally::of(1))
 }
