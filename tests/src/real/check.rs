@@ -90,12 +90,20 @@ fn check_log(dir: &Path, known: &Known, notes: &Path) {
     let wanted: Vec<u32> = opened.iter().copied().chain([next, next + 1]).collect();
     assert_eq!(after, wanted, "what is there after two more");
     let seen = inspect(&log).unwrap();
-    assert_eq!(seen.problems().next(), None, "an inspection calls it damaged");
+    let empty = read_all(&log).gaps.iter().any(|gap| gap.kind == GapKind::Empty);
+    assert!(empty || seen.is_sound(), "an inspection calls it damaged: {:?}", seen.findings);
+}
+
+/// Whether such a gap is none of the disk's: a reclaim's; or, in a classic log, a segment that was begun when calls
+/// failed, and gone on from when nothing could be written to it.
+fn may_be(log: &Log, known: &Known, gap: GapKind) -> bool {
+    let failed = !known.errors.is_empty() || !known.refused.is_empty();
+    gap == GapKind::Reclaimed || gap == GapKind::Empty && log.format() == Format::Classic && failed
 }
 
 fn look_at_log(log: &Log, known: &Known) -> Vec<u32> {
     let passed = read_all(log);
-    let gap = passed.gaps.iter().find(|gap| gap.kind != GapKind::Reclaimed);
+    let gap = passed.gaps.iter().find(|gap| !may_be(log, known, gap.kind));
     assert_eq!(gap, None, "damage is told of");
     let found: Vec<u32> = passed
         .payloads()
@@ -137,8 +145,8 @@ fn look_at_log(log: &Log, known: &Known) -> Vec<u32> {
             Ok(Some(record)) => unread.push(message::number(record.payload).unwrap()),
             Ok(None) => break,
             Err(error) => {
-                let kind = error.gap_met().map(|gap| gap.kind);
-                assert_eq!(kind, Some(GapKind::Reclaimed), "the subscriber: {error}");
+                let fine = error.gap_met().is_some_and(|gap| may_be(log, known, gap.kind));
+                assert!(fine, "the subscriber: {error}");
                 reader.skip_gap();
             }
         }
