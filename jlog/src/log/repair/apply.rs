@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Disk, File, LockGuard, OsDisk};
 use crate::log::Log;
 use crate::log::checked::control::CONTROL;
+use crate::log::inspect::inspect;
 use crate::log::names::METASTORE;
 use crate::log::writer::data_mode;
 
@@ -35,6 +36,12 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
         None => None,
     };
     let _owner = control.as_ref().map(lock_now).transpose()?;
+
+    // While the log was inspected others may have gone on, and pruned: what was seen of it may never have been there at one
+    // time. Nobody prunes or goes on to another segment now.
+    if super::plan(log, &inspect(log)?, &plan.options)?.steps != plan.steps {
+        return Err(changed(log.path()));
+    }
 
     let mode = if metastore.is_some() { data_mode(&log.shared)? } else { DEFAULT_MODE };
     let mut targets = plan
@@ -72,7 +79,7 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
     let dir = site.stage(stamp)?;
     let mut manifest = Manifest::new(plan);
     for (target, file) in targets.iter_mut().zip(&files) {
-        let entry = site.prepare(&dir, target, file.as_ref(), plan.no_undo)?;
+        let entry = site.prepare(&dir, target, file.as_ref(), plan.options.no_undo)?;
         if plan.planned_on.get(&target.file) != Some(&entry.old) {
             site.remove_dir_of_names(&dir)?;
             return Err(changed(&site.path(&target.file)));
@@ -80,7 +87,7 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
         manifest.entries.push(entry);
     }
     site.sync(&dir)?;
-    if !plan.no_undo {
+    if !plan.options.no_undo {
         site.write_new(&dir.join(MANIFEST), manifest.encode().as_bytes(), 0o600)?;
         site.sync(&dir)?;
     }
@@ -90,10 +97,10 @@ pub fn apply(log: &Log, plan: &RepairPlan, stamp: &str) -> Result<Repaired> {
     }
     site.sync(&site.dir)?;
     drop(locks);
-    if plan.no_undo {
+    if plan.options.no_undo {
         site.remove_dir_of_names(&dir)?;
     }
-    Ok(Repaired { steps: plan.steps.len(), kept: (!plan.no_undo).then_some(dir) })
+    Ok(Repaired { steps: plan.steps.len(), kept: (!plan.options.no_undo).then_some(dir) })
 }
 
 /// Takes back the last repair that was not taken back yet; `None` if there is none. On disk when this returns.

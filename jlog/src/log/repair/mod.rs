@@ -117,7 +117,7 @@ pub struct RepairPlan {
     deeds: Vec<Deed>,
     /// The files to be changed, as they were when this was planned; `None` where there was none.
     planned_on: BTreeMap<String, Option<Digest>>,
-    no_undo: bool,
+    options: Options,
 }
 
 impl RepairPlan {

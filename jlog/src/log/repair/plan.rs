@@ -21,7 +21,7 @@ use crate::segment::{IndexState, SegmentSource};
 pub fn plan(log: &Log, seen: &Inspection, options: &Options) -> Result<RepairPlan> {
     let mut planner =
         Planner { log: &log.shared, seen, options, plan: RepairPlan::default(), cuts: BTreeMap::new() };
-    planner.plan.no_undo = options.no_undo;
+    planner.plan.options = options.clone();
     // Segments decide where checkpoints and indexes go; checkpoints are moved first, so that a repair broken off
     // between the two delivers twice what it would otherwise skip.
     if log.shared.checked().is_some() {
