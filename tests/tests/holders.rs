@@ -144,7 +144,9 @@ fn a_sharer_that_is_stopped_and_goes_on_loses_nothing_and_costs_nothing() {
             let log = log.clone();
             move || {
                 let writer = log.writer_with(&WriterOptions::new().exclusive(false)).unwrap();
-                (0..20).for_each(|n| drop(writer.append(&message::of(1_000_000 + n, 40), at(n)).unwrap()));
+                for n in 0..20 {
+                    writer.append(&message::of(1_000_000 + n, 40), at(n)).unwrap();
+                }
                 writer.close().unwrap();
             }
         });
@@ -192,7 +194,9 @@ fn a_segment_that_is_cut_under_an_open_reader_is_an_error_or_an_end_and_the_proc
         for cut in [0, 1, 100, 5_000, 60_000] {
             let (scratch, log) = log_of(options.clone());
             let writer = log.writer().unwrap();
-            (0..40).for_each(|n| drop(writer.append(&message::of(n, 4000), at(n)).unwrap()));
+            for n in 0..40 {
+                writer.append(&message::of(n, 4000), at(n)).unwrap();
+            }
             writer.close().unwrap();
             let mut cursor = log.cursor().unwrap();
             let first = cursor.next_record().unwrap().unwrap().payload.to_vec();

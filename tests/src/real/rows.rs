@@ -250,7 +250,7 @@ fn kill(field: &Field, format: Format, seed: u64, kills: u64) -> Result<Tally, S
         running: BTreeMap::new(),
         lives: BTreeMap::new(),
     };
-    let all: Vec<&str> = WRITERS.into_iter().chain(SUBSCRIBERS).collect();
+    let all: Vec<&str> = WRITERS.into_iter().chain(SUBSCRIBERS).chain(["mender"]).collect();
     for name in &all {
         crowd.start(name)?;
     }
