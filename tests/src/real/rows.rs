@@ -569,7 +569,7 @@ fn device_full(field: &Field, file_system: &str, kind: &str, seed: u64) -> Resul
     let mut child = place
         .part(&[], &[kind, log.to_str().unwrap(), notes.to_str().unwrap(), "0", "1000000"])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(place.path("said")).unwrap())
         .spawn()
         .map_err(|error| error.to_string())?;
     let enough = 200 + dice.below(3000) as u64;
@@ -585,7 +585,7 @@ fn device_full(field: &Field, file_system: &str, kind: &str, seed: u64) -> Resul
     let _ = child.kill();
     let status = child.wait().unwrap();
     if status.code() == Some(101) {
-        return Err("a panic".to_owned());
+        return Err(fs::read_to_string(place.path("said")).unwrap());
     }
     let known = Known::read(&notes);
     let struck = !known.refused.is_empty() || !known.errors.is_empty();
