@@ -93,7 +93,9 @@ impl Run {
             // What is half made is removed, unless the disk refuses that too.
             if disk.names(Path::new(SIM_LOG)).is_ok() {
                 assert!(!fails_once, "a log that was not made is in the way");
-                let _ = disk.remove(&Path::new(SIM_LOG).join("metastore"));
+                for left in disk.names(Path::new(SIM_LOG)).unwrap() {
+                    disk.remove(&Path::new(SIM_LOG).join(left)).unwrap();
+                }
                 disk.remove_dir(Path::new(SIM_LOG)).unwrap();
             }
             made
@@ -766,5 +768,35 @@ fn a_record_gathered_and_acknowledged_as_synced_survives_a_power_cut_at_any_oper
                 }
             }
         }
+    }
+}
+
+/// A kill stops at some call for good, and nobody clears away. An empty metastore used to be left: the log opened, as what
+/// its segments would have said, and no writer could be had of it.
+#[test]
+fn whoever_is_killed_while_a_log_is_made_leaves_a_log_or_none() {
+    for options in [CreateOptions::new(), CreateOptions::classic()] {
+        let (mut logs, mut none) = (0, 0);
+        for n in 0.. {
+            let disk = SimDisk::new(n);
+            disk.fail_at(n, EIO, Times::Sticky);
+            let made = Log::create_on(Arc::new(disk.clone()), SIM_LOG, &options);
+            disk.heal();
+            match Log::open_on(Arc::new(disk.clone()), SIM_LOG) {
+                Ok(log) => {
+                    let writer = log.writer().unwrap_or_else(|error| panic!("killed at {n}: {error}"));
+                    writer.append(b"goes on", at(1)).unwrap();
+                    logs += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotALog), "{error}");
+                    none += 1;
+                }
+            }
+            if made.is_ok() {
+                break;
+            }
+        }
+        assert!(logs > 1 && none > 2, "{logs} logs, {none} times none");
     }
 }

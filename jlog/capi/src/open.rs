@@ -337,7 +337,9 @@ pub unsafe extern "C" fn jlog_ctx_init(ctx: *mut Context) -> c_int {
                 Err(Failure::new(codes::CREATE_EXISTS, 0).because(error.to_string()))
             }
             Err(error) => {
-                let in_metastore = error.path().is_some_and(|path| path.ends_with("metastore"));
+                let in_metastore = error
+                    .path()
+                    .is_some_and(|path| path.ends_with("metastore") || path.ends_with(".metastore.new"));
                 let code = if in_metastore { codes::CREATE_META } else { codes::CREATE_MKDIR };
                 Err(error).code(code)
             }

@@ -54,7 +54,7 @@ use crate::record::checked::{Kind, LogIdentity};
 use crate::record::classic::{DEFAULT_UNIT_LIMIT, META_LEN, Metastore, Safety};
 use crate::record::walk::{Step, Walk};
 use crate::segment::{IndexCheck, IndexDetails, SegmentSource, build_index};
-use names::{Listing, METASTORE};
+use names::{Listing, METASTORE, NEW_METASTORE};
 use shared::{Shared, Sight};
 
 /// The format of a log's files.
@@ -263,15 +263,19 @@ impl Log {
         let exec = (options.mode & 0o444) >> 2;
         disk.create_dir(dir, options.mode | exec).map_err(|e| Error::io("create the log", dir, e))?;
         let made = (|| {
-            let file = File::open(&*disk, &dir.join(METASTORE), Open::CreateNew(options.mode))?;
+            // Named once it is whole: whoever is killed here leaves a log, or none.
+            let (new, path) = (dir.join(NEW_METASTORE), dir.join(METASTORE));
+            let file = File::open(&*disk, &new, Open::CreateNew(options.mode))?;
             file.pwrite(&metastore, 0)?;
             file.sync()?;
+            disk.rename(&new, &path).map_err(|e| Error::io("give the metastore its name", &path, e))?;
             disk.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e))?;
             kept::sync_parent(&*disk, &absolute(dir))?;
             Log::open_on(Arc::clone(&disk), dir)
         })();
         if made.is_err() {
             // What is not a log yet must not be in the way of the next attempt.
+            let _ = disk.remove(&dir.join(NEW_METASTORE));
             let _ = disk.remove(&dir.join(METASTORE));
             let _ = disk.remove_dir(dir);
         }

@@ -89,6 +89,8 @@ impl fmt::Debug for Subscriber {
 }
 
 pub(crate) const METASTORE: &str = "metastore";
+/// A metastore that is being made.
+pub(crate) const NEW_METASTORE: &str = ".metastore.new";
 pub(crate) const PRE_COMMIT: &str = "pre_commit";
 /// Where what was cut or replaced is kept.
 pub(crate) const KEPT: &str = ".repair";
