@@ -41,6 +41,7 @@ mod log;
 mod order;
 mod record;
 mod segment;
+mod sync;
 
 pub use error::{Error, ErrorKind, Result};
 pub use id::{Marker, NotARecordId, RecordId, SegmentId, Timestamp};

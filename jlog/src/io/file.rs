@@ -3,10 +3,11 @@
 use std::io::{self, ErrorKind as Os, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use super::{Disk, Open, RawFile, RawMap, forks};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, MutexGuard};
 
 /// An open file. Transfers are whole or fail; interrupted calls are made again.
 ///

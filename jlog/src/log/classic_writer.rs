@@ -14,7 +14,7 @@
 //! do. That a limit was lowered is noticed when the lock is taken the next time.
 
 use std::io::IoSlice;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::checkpoints::sync_names;
@@ -33,6 +33,7 @@ use crate::record::compress::MAX_MESSAGE;
 use crate::record::scan::ClassicWalk;
 use crate::record::walk::{Ending, Step};
 use crate::segment::SegmentSource;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The writer of a classic log.
 #[derive(Debug)]

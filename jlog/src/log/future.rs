@@ -8,9 +8,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::durability::Durability;
@@ -20,6 +19,8 @@ use super::writer::{Engine, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{RecordId, Timestamp};
 use crate::io::forks;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 
 /// Syncs for futures.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl Drop for Committer {
         drop(wish);
         self.wanted.changed.notify_one();
         // It holds the writer while it syncs: whoever opens the log next is not to find it owned.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
             let _ = thread.join();
         }
     }
@@ -96,7 +97,7 @@ fn serve(engine: &Weak<Engine>, wanted: &Wanted) -> bool {
 }
 
 fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
     started.map_err(|error| Error::new(ErrorKind::Io, "start a thread", error.to_string()))
 }
 
@@ -209,7 +210,7 @@ impl Watcher {
                     let changed = match &watch {
                         Some(watch) => watch.wait(LONG).unwrap_or(true),
                         None => {
-                            std::thread::sleep(SHORT);
+                            thread::sleep(SHORT);
                             true
                         }
                     };

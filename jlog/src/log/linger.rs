@@ -4,12 +4,13 @@
 //! lock stays true, so the appends that follow ask for nothing. [`Linger`] decides how long, and knows no thread;
 //! [`Unlocker`] is the thread that gives the lock back when no further append comes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use super::classic_writer::State;
 use crate::io::{OwnedLock, forks};
+use crate::sync::Mutex;
 
 /// How long a lock is kept, unless the writer was told otherwise.
 pub(crate) const LINGER: Duration = Duration::from_millis(1);

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::checked::control::Mark;
@@ -17,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{RecordId, SegmentId, Timestamp};
 use crate::io::{forks, require_process};
 use crate::record::checked::Kind;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 
 /// How a [`Writer`] works.
 #[derive(Debug, Clone, Default)]
@@ -463,7 +464,7 @@ impl Ticker {
                 stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let thread = std::thread::Builder::new().name("jlog-sync".to_owned()).spawn(tick);
+        let thread = thread::Builder::new().name("jlog-sync".to_owned()).spawn(tick);
         let thread = thread
             .map_err(|error| Error::new(ErrorKind::Io, "start the thread that syncs", error.to_string()))?;
         Ok(Ticker { stop, thread: Some(thread), forks: forks() })
@@ -479,7 +480,7 @@ impl Drop for Ticker {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
         // A callback may drop the writer on this very thread.
-        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(other) {
             let _ = thread.join();
         }

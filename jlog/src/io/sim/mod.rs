@@ -48,7 +48,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use nix::libc;
 
@@ -59,6 +59,7 @@ use self::handle::SimFile;
 use self::state::{Body, Entry, Node, State, errno, steps};
 use self::watch::SimWatch;
 use super::{Disk, Open, PathInfo, PathKind, RawFile, RawWatch};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 pub use self::crash::{CrashStates, Limits, MadeOf};
 pub use self::fault::Times;

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use super::SimDisk;
 use super::op::{Op, Traced};
 use super::state::{Entry, Node, State, errno};
+use crate::sync::MutexGuard;
 
 /// The state of the disk, for as long as an operation takes.
 pub(super) struct Turn<'a> {

@@ -1,9 +1,10 @@
 //! `OpenFiles`: a few segments that are held open, so that a point read is one system call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::id::SegmentId;
 use crate::io::File;
+use crate::sync::{Mutex, MutexGuard};
 
 /// So many segments are held open; of more, the one that was used least recently goes.
 const MOST: usize = 64;

@@ -9,13 +9,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::control::Mark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RecordId;
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread};
 
 /// What is called once a record is durable, or cannot become so any more.
 type Callback = Box<dyn FnOnce(Result<RecordId>) + Send>;
@@ -138,7 +139,7 @@ impl Group {
             }
             if patience < SLUGGISH {
                 drop(turn);
-                std::thread::yield_now();
+                thread::yield_now();
                 turn = self.turn();
                 continue;
             }

@@ -4,7 +4,7 @@
 //! is there begins with a sound header, and all before it is complete.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::reclaim::STUB_LEN;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +13,7 @@ use crate::io::{Disk, File, Open};
 use crate::log::kept::sync_names;
 use crate::record::checked::{Beginning, SEGMENT_HEADER, SegmentHeader};
 use crate::segment::data_path;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A segment on its way; whoever finds one has found what a crash has left of it.
 const NEW: &str = ".new";

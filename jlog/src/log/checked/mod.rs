@@ -12,6 +12,8 @@ pub(crate) mod control;
 pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod index;
+#[cfg(all(test, any(loom, shuttle)))]
+mod interleavings;
 mod make;
 pub(crate) mod point;
 pub(crate) mod reclaim;
@@ -21,11 +23,12 @@ pub(crate) mod settings;
 pub(crate) mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
 use crate::io::{Disk, File, Open};
 use crate::record::checked::LogIdentity;
+use crate::sync::Mutex;
 use control::{Control, ControlFile};
 use settings::Settings;
 

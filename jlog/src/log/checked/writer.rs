@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::IoSlice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::control::{Control, ControlFile, Mark};
@@ -26,6 +26,7 @@ use crate::record::compress::MAX_MESSAGE;
 use crate::record::index::Index;
 use crate::record::walk::{Ending, Extent};
 use crate::segment::SegmentSource;
+use crate::sync::{Mutex, MutexGuard, thread};
 
 /// Up to this size a payload is copied behind its header; above, it is written from where it is.
 const COPY_LIMIT: usize = 16 * 1024;
@@ -324,7 +325,7 @@ impl CheckedWriter {
             drop(lock);
             drop(state);
             self.group.deliver();
-            std::thread::sleep(BLOCKED);
+            thread::sleep(BLOCKED);
         }
     }
 
@@ -553,7 +554,7 @@ fn own(control: &ControlFile) -> Result<LockGuard<'_>> {
         if !control.read()?.is_some_and(|now| now.shared) {
             break;
         }
-        std::thread::sleep(BLOCKED);
+        thread::sleep(BLOCKED);
     }
     Err(control.busy())
 }
