@@ -91,8 +91,17 @@ fn serve(engine: &Weak<Engine>, wanted: &Wanted) -> bool {
     let Some(until) = wish.until.take() else { return false };
     drop(wish);
     let Some(engine) = engine.upgrade() else { return false };
-    // Who waits is told of a failure by the watermark.
-    let _ = engine.wait_durable(until);
+    let outcome = engine.wait_durable(until);
+    drop(engine);
+    // Who waits is told of a failure by the watermark. Want of space is none: nobody is told, and it is tried again.
+    if outcome.is_err_and(|error| error.kind() == ErrorKind::NoSpace) {
+        let mut wish = wanted.state.lock().unwrap_or_else(PoisonError::into_inner);
+        wish.until = wish.until.max(Some(until));
+        if !wish.over {
+            (wish, _) = wanted.changed.wait_timeout(wish, SHORT).unwrap_or_else(PoisonError::into_inner);
+        }
+        return !wish.over;
+    }
     true
 }
 
@@ -192,7 +201,7 @@ struct Waiting {
     running: bool,
 }
 
-/// Between two looks at whether the log is still open, and where nothing tells of changes.
+/// Between two looks at whether the log is still open; and where nothing tells of changes, or of space.
 const LONG: Duration = Duration::from_millis(500);
 const SHORT: Duration = Duration::from_millis(10);
 

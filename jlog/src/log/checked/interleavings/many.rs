@@ -14,6 +14,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
 use super::counted;
+use crate::io::Disk;
 use crate::io::sim::{Op, SimDisk, Times};
 use crate::sync::{Mutex, thread};
 use crate::{
@@ -378,5 +379,28 @@ mod futures {
                 log.writer().unwrap();
             });
         }
+    }
+
+    /// Another process's sync has failed while this one's record waited for its own, and there was no space for the
+    /// segment to go on in: the sync was given up, and nobody told the future.
+    #[test]
+    fn shuttle_a_future_is_not_forgotten_where_there_is_no_space_to_go_on_in() {
+        many_orders(|| {
+            let disk = SimDisk::new(1);
+            new_log(&disk);
+            let shared = WriterOptions::new().exclusive(false);
+            let [ours, theirs] = [(); 2].map(|()| open(&disk).writer_with(&shared).unwrap());
+            let waiting = thread::spawn(move || {
+                let _ = block_on(ours.append_async(&1u32.to_le_bytes(), Timestamp::new(1, 0)));
+            });
+            disk.limit(Some(1 << 20));
+            let room = disk.free_space(std::path::Path::new(LOG)).unwrap();
+            disk.limit(Some((1 << 20) - room + 200));
+            disk.fail_next(Op::Sync, libc::EIO, Times::Once);
+            let _ = theirs.append(&2u32.to_le_bytes(), Timestamp::new(1, 0));
+            (0..10).for_each(|_| thread::yield_now());
+            disk.limit(None);
+            join(waiting);
+        });
     }
 }
