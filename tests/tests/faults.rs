@@ -241,6 +241,39 @@ fn a_process_that_dies_at_any_operation_leaves_all_that_it_has_acknowledged() {
     }
 }
 
+/// Behind what is gathered stand the records from before the last flush, whole.
+#[test]
+fn a_process_that_dies_while_it_gathers_delivers_nothing_a_second_time() {
+    let options = WriterOptions::new().buffer(300);
+    let mut points = 0;
+    loop {
+        let disk = SimDisk::new(1);
+        let log = create(&disk, Safety::AlmostSafe).unwrap();
+        let writer = log.writer_with(&options).unwrap();
+        let append = |n: u32| writer.append(&n.to_le_bytes(), at(n));
+        for n in 0..3 {
+            append(n).unwrap();
+        }
+        writer.flush().unwrap();
+        disk.fail_at(disk.operations() + points, EIO, Times::Sticky);
+        let done = append(3).is_ok();
+        drop(writer);
+        disk.heal();
+
+        let log = open_sim(&disk);
+        log.writer_with(&options).unwrap().close().unwrap();
+        let there: Vec<_> = read_all(&log).records.iter().map(|record| record.payload.clone()).collect();
+        let all: Vec<_> = (0..4u32).map(|n| n.to_le_bytes().to_vec()).collect();
+        // What was not acknowledged yet may be there.
+        assert!(there == all || !done && there == all[..3], "operation {points} of the append: {there:?}");
+        if done {
+            break;
+        }
+        points += 1;
+    }
+    assert!(points > 1, "{points}");
+}
+
 #[test]
 fn short_transfers_and_interruptions_change_nothing_but_the_time_it_takes() {
     for options in workloads() {
