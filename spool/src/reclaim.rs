@@ -329,6 +329,7 @@ impl Store {
                 let books = self.books();
                 for note in &moving.notes[from..to] {
                     match note.what {
+                        What::Remove { .. } if crate::planted("removal_forgotten") => {}
                         What::Remove { id, change, home } if books.is_removal_needed(moving.home, home) => {
                             batch.remove(id, change, home);
                         }

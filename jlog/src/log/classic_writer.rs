@@ -606,6 +606,9 @@ impl Active {
     }
 
     fn cut(&self, log: &Shared, walk: &ClassicWalk<SegmentSource>) -> Result<()> {
+        if crate::planted("classic_uncut_tail") {
+            return Ok(());
+        }
         kept::keep_torn(log, &self.id.to_string(), &self.data, self.end, walk.end())?;
         self.data.truncate(self.end)?;
         self.data.sync()

@@ -182,6 +182,9 @@ impl PreCommit {
         if record.len() > self.map.len() - at {
             return Ok(false);
         }
+        if crate::planted("pointer_before_bytes") {
+            self.point_to(self.used + record.len())?;
+        }
         self.map.write(at, record)?;
         // One store behind both header and payload: a kill between the two leaves no half record in use.
         self.point_to(self.used + record.len())?;
