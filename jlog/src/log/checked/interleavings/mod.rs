@@ -1,6 +1,8 @@
 //! How threads may interleave: group commit in every order of two or three threads (loom), and the whole writer, beside
 //! readers and other writers, in many orders of more (shuttle). `.ci/interleavings` runs them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 #[cfg(loom)]
 mod every;
 #[cfg(shuttle)]
