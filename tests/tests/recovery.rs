@@ -12,9 +12,10 @@ use jlog::{CreateOptions, GapKind, Log, RecordId, SegmentId, Start, Subscriber, 
 use jlog_tests::{SIM_LOG, at, get, open_sim, put, read_on};
 use nix::libc::EIO;
 
-/// The header of a segment, and of a commit.
+/// The header of a segment, of a commit, and a record with its header.
 const SEGMENT_HEADER: usize = 128;
 const COMMIT: usize = 32;
+const RECORD: usize = 32;
 
 /// A log with these many records in its only segment, all durable, whose writer has died.
 fn with_records(records: u32) -> (SimDisk, Log) {
@@ -162,4 +163,19 @@ fn a_sync_that_fails_while_a_writer_is_opened_costs_nothing_and_writing_goes_on_
     drop(writer);
     let seen = read_on(&mut open_sim(&disk).cursor_after(RecordId::new(0, 0)));
     assert_eq!((seen.records.len(), seen.gaps.len()), (4, 0));
+}
+
+#[test]
+fn a_segment_that_has_lost_its_end_is_followed_by_one_that_says_how_many_it_had() {
+    let (disk, log) = with_records(3);
+    let sound = used(&disk, 0);
+    put(&disk, &segment(0), &sound[..sound.len() - 2 * (COMMIT + RECORD)]);
+    let writer = log.writer().unwrap();
+    assert_eq!(writer.recovery().damaged, Some(SegmentId(0)));
+    assert_eq!(append(&writer, 3..4), [RecordId::new(1, 1)]);
+    drop(writer);
+    assert_eq!(told_of_the_one_before(&disk, 1), (sound.len(), 3));
+    let seen = read_on(&mut open_sim(&disk).cursor().unwrap());
+    assert_eq!((seen.records.len(), seen.gaps.len()), (2, 1));
+    assert_eq!(seen.gaps[0].lost, Some(2));
 }
