@@ -179,3 +179,17 @@ fn a_segment_that_has_lost_its_end_is_followed_by_one_that_says_how_many_it_had(
     assert_eq!((seen.records.len(), seen.gaps.len()), (2, 1));
     assert_eq!(seen.gaps[0].lost, Some(2));
 }
+
+/// Not even that the segment before it is finished is to be seen any more.
+#[test]
+fn ids_of_a_segment_that_only_the_control_file_tells_of_are_not_given_again() {
+    let (disk, log) = with_records(3);
+    let unfinished = used(&disk, 0);
+    let writer = log.writer().unwrap();
+    writer.rotate().unwrap();
+    append(&writer, 3..5);
+    drop(writer);
+    remove(&disk, &segment(1));
+    put(&disk, &segment(0), &unfinished);
+    assert_eq!(append(&open_sim(&disk).writer().unwrap(), 5..6), [RecordId::new(2, 1)]);
+}
