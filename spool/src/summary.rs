@@ -379,7 +379,7 @@ mod tests {
         let (identity, home) = (LogIdentity([7; 16]), Home { log: LogNo::Arrivals, segment: 3 });
         let bytes = encode(identity, home, &summary());
         assert_eq!(decode(&bytes, identity, home), Some(summary()));
-        for bit in 0..bytes.len() * 8 {
+        for bit in (0..bytes.len() * 8).step_by(if cfg!(miri) { 61 } else { 1 }) {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&bytes, identity, home), None, "bit {bit}");

@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn headers_of_zeros_are_never_valid() {
-        for offset in 0..100_000 {
+        for offset in (0..100_000).step_by(if cfg!(miri) { 997 } else { 1 }) {
             assert_eq!(CommitHeader::decode(&[0; COMMIT_HEADER], Place::new(log(), 7), offset), None);
             assert_eq!(RecordHeader::decode(&[0; RECORD_HEADER], Place::new(log(), 7), offset), None);
         }

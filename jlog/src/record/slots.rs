@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        for bit in 0..SLOT * 8 {
+        for bit in (0..SLOT * 8).step_by(if cfg!(miri) { 61 } else { 1 }) {
             let mut bytes = slot(0, 5);
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(Kind::Checkpoint, NAME, &bytes), Held::Nothing, "bit {bit}");
