@@ -32,7 +32,7 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 /// Half of the orders at random, half with few changes of who goes on, at random places.
 fn many_orders(of: impl Fn() + Send + Sync + 'static) {
     let (seed, orders) =
-        (from_environment("JLOG_SEED", 1), from_environment("JLOG_ORDERS", 2000) as usize / 2);
+        (from_environment("JLOG_SEED", 1), from_environment("JLOG_ORDERS", 5000) as usize / 2);
     println!("seed {seed}");
     let mut config = Config::new();
     config.stack_size = 1 << 20;
