@@ -2,7 +2,7 @@
 //!
 //! A trial that fails says so in one line that names it: `faults --again 'words'`, `soak --again 'words'`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -185,6 +185,8 @@ struct Crowd<'a> {
     lives: BTreeMap<String, u32>,
 }
 
+/// So many numbers has each life of a writer to itself: more than it can write before it is killed.
+const NUMBERS: u32 = 4_000_000;
 const WRITERS: [&str; 2] = ["w1", "w2"];
 const SUBSCRIBERS: [&str; 3] = ["a", "b", "c"];
 
@@ -200,7 +202,7 @@ impl Crowd<'_> {
         let notes = self.notes(name, life);
         let notes = notes.to_str().unwrap();
         // No two lives write the same numbers.
-        let from = (life * 4 + WRITERS.iter().position(|w| *w == name).unwrap_or(2) as u32) * 100_000;
+        let from = (life * 4 + WRITERS.iter().position(|w| *w == name).unwrap_or(2) as u32) * NUMBERS;
         let from = from.to_string();
         let words = match name {
             "mender" => vec!["mender", &self.log],
@@ -283,19 +285,21 @@ fn kill(field: &Field, format: Format, seed: u64, kills: u64) -> Result<Tally, S
     }
     for name in WRITERS {
         for life in 1..=crowd.lives[name] {
-            let base = (life * 4 + WRITERS.iter().position(|w| *w == name).unwrap() as u32) * 100_000;
+            let base = (life * 4 + WRITERS.iter().position(|w| *w == name).unwrap() as u32) * NUMBERS;
             let there: Vec<u32> =
-                orders[0].iter().copied().filter(|n| n / 100_000 == base / 100_000).collect();
+                orders[0].iter().copied().filter(|n| n / NUMBERS == base / NUMBERS).collect();
             let known = Known::read(&crowd.notes(name, life));
-            let lost = known.written.iter().find(|n| !there.contains(n));
+            let set: BTreeSet<u32> = there.iter().copied().collect();
+            let lost = known.written.iter().find(|n| !set.contains(n));
             // One was under way when it was killed; what was refused may be there or not.
             let under_way = known.written.iter().chain(known.refused.keys()).max().map_or(base, |n| n + 1);
             let may_be =
                 |n: &&u32| !known.written.contains(n) && !known.refused.contains_key(n) && **n != under_way;
             let other = there.iter().find(may_be);
             if lost.is_some() || other.is_some() || !there.is_sorted_by(|a, b| a < b) {
+                let (first, last, count) = (there.first(), there.last(), there.len());
                 return Err(format!(
-                    "{name}, life {life}: lost {lost:?}, never written {other:?}, of {there:?}"
+                    "{name}, life {life}: lost {lost:?}, never written {other:?}, of {count} from {first:?} to {last:?}"
                 ));
             }
         }
