@@ -719,6 +719,47 @@ static void buffering(void) {
   }
 }
 
+/* Two writers on one buffer write over each other in libjlog. */
+static void beside_a_buffer(void) {
+  const char *path = at("beside-a-buffer");
+  jlog_ctx *gathering, *direct;
+  int status;
+  pid_t child;
+
+  claim("while one context gathers, others write directly, and nobody waits for anybody");
+  make_log(path, 100);
+  gathering = jlog_new(path);
+  EQUAL(0, jlog_ctx_set_pre_commit_buffer_size(gathering, 1000));
+  OK(gathering, jlog_ctx_open_writer(gathering));
+  put_numbered(gathering, 4, 5);
+  fflush(stdout);
+  child = fork();
+  if (child == 0) {
+    check_failures = 0;
+    alarm(60);
+    direct = writer(path);
+    put_numbered(direct, 1, 1);
+    EQUAL(0, jlog_ctx_close(direct));
+    _exit(check_failures > 0);
+  }
+  waitpid(child, &status, 0);
+  EQUAL(0, status);
+  alarm(60);
+  direct = writer(path);
+  put_numbered(direct, 2, 2);
+  EQUAL(0, jlog_clean(path));
+  put_numbered(direct, 3, 3);
+  OK(gathering, jlog_ctx_flush_pre_commit_buffer(gathering));
+  put_numbered(direct, 6, 9);
+  put_numbered(gathering, 10, 11);
+  EQUAL(0, jlog_ctx_close(direct));
+  EQUAL(0, jlog_ctx_close(gathering));
+  alarm(0);
+  TEXT("[message 01][message 02][message 03][message 04][message 05][message 06][message 07][message 08][message 09]"
+       "[message 10][message 11]",
+       drained(path, "s"));
+}
+
 /* ---- settings of an open log ---- */
 
 static void altering(void) {
@@ -941,6 +982,7 @@ int main(int argc, char **argv) {
   rotating_and_pruning();
   cleaning();
   buffering();
+  if (!reference()) beside_a_buffer();
   altering();
   inspecting_and_repairing();
   printing_ids();
