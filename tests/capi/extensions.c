@@ -301,6 +301,25 @@ static void safety_levels(void) {
     int used = syncs_of_ten(path, JLOG_DURABILITY_DEFAULT, 0);
     check_that(safety == JLOG_SAFE ? used >= 10 : used == 0, __FILE__, __LINE__, "level %d: %d syncs", safety, used);
   }
+
+  claim("a level that is set while messages are written is that of the next one");
+  for (int format = JLOG_FORMAT_CLASSIC; format <= JLOG_FORMAT_CHECKSUMMED; format++) {
+    const char *path = at("raised-%d", format);
+    make(path, format, 65536);
+    ctx = writer(path);
+    OK(ctx, jlog_ctx_alter_safety(ctx, JLOG_UNSAFE));
+    put_numbered(ctx, 1, 1);
+    syncs = 0;
+    put_numbered(ctx, 2, 2);
+    EQUAL(0, syncs);
+    OK(ctx, jlog_ctx_alter_safety(ctx, JLOG_SAFE));
+    put_numbered(ctx, 3, 3);
+    syncs = 0;
+    put_numbered(ctx, 4, 6);
+    CHECK(syncs >= 3);
+    jlog_ctx_close(ctx);
+    TEXT("[message 01][message 02][message 03][message 04][message 05][message 06]", drained(path, "s"));
+  }
 }
 
 static void syncing(void) {

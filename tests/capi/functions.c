@@ -764,7 +764,7 @@ static void beside_a_buffer(void) {
 
 static void altering(void) {
   const char *path = at("altered");
-  jlog_ctx *ctx;
+  jlog_ctx *ctx, *other;
 
   claim("an open writer changes the segment size and the safety level for good");
   make_log(path, 1000);
@@ -780,6 +780,14 @@ static void altering(void) {
   OK(ctx, jlog_ctx_alter_safety(ctx, JLOG_UNSAFE));
   METASTORE(path, 1, 104, 0, PLAIN);
   put_numbered(ctx, 7, 7);
+
+  claim("also if another one has changed it meanwhile");
+  other = writer(path);
+  OK(other, jlog_ctx_alter_safety(other, JLOG_SAFE));
+  METASTORE(path, 1, 104, 2, PLAIN);
+  OK(ctx, jlog_ctx_alter_safety(ctx, JLOG_UNSAFE));
+  METASTORE(path, 1, 104, 0, PLAIN);
+  jlog_ctx_close(other);
 
   claim("a mode is for files made later");
   EQUAL(0, jlog_ctx_alter_mode(ctx, 0600));

@@ -178,7 +178,8 @@ JLOG_API(int) jlog_ctx_alter_mode(jlog_ctx *ctx, int mode);
  * is the size that the log has. */
 JLOG_API(int) jlog_ctx_alter_journal_size(jlog_ctx *ctx, size_t size);
 
-/* The safety level, under the same rules. */
+/* The safety level, under the same rules. What jlog_ctx_write() promises, it promises from the next message on; another
+ * writer that is open keeps to the level it has found. */
 JLOG_API(int) jlog_ctx_alter_safety(jlog_ctx *ctx, jlog_safety safety);
 
 /* How messages are read, until the first one has been: -1 after that. */

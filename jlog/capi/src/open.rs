@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jlog_core::io::PathKind;
 use jlog_core::{
-    Compression, CreateOptions, Durability, ErrorKind, Format, Log, Safety, SegmentId, Subscriber, Timestamp,
+    Compression, CreateOptions, Durability, ErrorKind, Format, Log, Safety, SegmentId, Subscriber, Timestamp, Writer,
 };
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
@@ -265,8 +265,12 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut Context, size: us
 pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut Context, safety: c_int) -> c_int {
     call(ctx, -1, |context| {
         let mut state = context.state();
-        let known = &context.known.safety;
         state.settings.safety_said |= context.mode() == Mode::New;
+        // Another writer may have changed it since.
+        if let (Mode::Append, Some(log)) = (context.mode(), &state.log) {
+            context.learn(log).code(codes::CREATE_META)?;
+        }
+        let known = &context.known.safety;
         if known.load(Ordering::Relaxed) == safety.cast_unsigned() {
             return Ok(0);
         }
@@ -278,7 +282,12 @@ pub unsafe extern "C" fn jlog_ctx_alter_safety(ctx: *mut Context, safety: c_int)
         };
         match (context.mode(), &state.log) {
             (Mode::New, _) => {}
-            (Mode::Append, Some(log)) => log.set_safety(level).code(codes::CREATE_META)?,
+            (Mode::Append, Some(log)) => {
+                log.set_safety(level).code(codes::CREATE_META)?;
+                // What an append promises is settled when the writer is opened: the next one opens it anew.
+                let writer = state.writer.take();
+                writer.map_or(Ok(()), Writer::close).code(codes::FILE_WRITE)?;
+            }
             _ => return Err(Failure::untold()),
         }
         known.store(level as u32, Ordering::Relaxed);
