@@ -350,8 +350,17 @@ static void syncing(void) {
   EQUAL(0, jlog_ctx_close(ctx));
 }
 
+static void *fail_otherwise(void *ctx) {
+  jlog_id id;
+  FAILS(ctx, JLOG_ERR_ILLEGAL_WRITE, jlog_ctx_read_interval(ctx, &id, &id));
+  CHECK(jlog_ctx_err_detail(ctx)[0] != '\0');
+  return NULL;
+}
+
 static void words_for_errors(void) {
-  const char *path = at("worded");
+  const char *path = at("worded"), *words;
+  char copy[1024];
+  pthread_t thread;
   jlog_ctx *ctx;
   jlog_id id = {0, 9};
   jlog_message message;
@@ -375,6 +384,18 @@ static void words_for_errors(void) {
   id.marker = 1;
   OK(ctx, jlog_ctx_read_message(ctx, &id, &message));
   TEXT("", jlog_ctx_err_detail(ctx));
+  EQUAL(0, jlog_ctx_close(ctx));
+
+  claim("words that a thread has asked for stay as they are while another one's call fails");
+  ctx = writer(path);
+  FAILS(ctx, JLOG_ERR_FILE_WRITE, jlog_ctx_write(ctx, NULL, 5));
+  words = jlog_ctx_err_detail(ctx);
+  snprintf(copy, sizeof copy, "%s", words);
+  CHECK(copy[0] != '\0');
+  pthread_create(&thread, NULL, fail_otherwise, ctx);
+  pthread_join(thread, NULL);
+  TEXT(copy, words);
+  CHECK(strcmp(copy, jlog_ctx_err_detail(ctx)));
   EQUAL(0, jlog_ctx_close(ctx));
 
   claim("without a context the extensions fail");

@@ -342,7 +342,7 @@ JLOG_API(int) jlog_ctx_set_durability(jlog_ctx *ctx, jlog_durability durability,
 JLOG_API(int) jlog_ctx_sync(jlog_ctx *ctx);
 
 /* The engine's own words for the last error of this context: which file, which byte, what to do. "" if there is none.
- * Lent until the next call on the context. */
+ * Lent to the thread until it asks the same context again, or ends. */
 JLOG_API(const char *) jlog_ctx_err_detail(jlog_ctx *ctx);
 
 #endif

@@ -1,5 +1,7 @@
 //! `jlog_ctx`: what programs see of it, what is behind it, and the frame that every call runs in.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -92,7 +94,7 @@ pub struct Context {
     last_error: AtomicI32,
     last_errno: AtomicI32,
     callback: Mutex<(Callback, AtomicPtr<c_void>)>,
-    /// The words for the last error, lent to the caller by `jlog_ctx_err_detail`.
+    /// The words for the last error.
     detail: Mutex<CString>,
     has_detail: AtomicBool,
     /// What is to be told to the callback when the call is over.
@@ -187,8 +189,13 @@ impl Context {
         Err(Failure::new(code, libc::EPERM).because("the context is not open for that"))
     }
 
+    /// Whether this process opened the state, and not one that it was forked from.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.forks.load(Ordering::Acquire) == forks()
+    }
+
     /// The state belongs to this process from here on.
-    pub(crate) fn is_of_this_process(&self) {
+    pub(crate) fn belongs_here(&self) {
         self.forks.store(forks(), Ordering::Release);
     }
 
@@ -245,9 +252,18 @@ impl Context {
         self.has_notes.store(true, Ordering::Release);
     }
 
-    /// The words for the last error, valid until the next call on the context.
+    /// The words for the last error, lent to this thread until it asks this context again: another thread's calls replace
+    /// the words of a writer at any time.
     pub(crate) fn detail(&self) -> *const c_char {
-        lock(&self.detail).as_ptr()
+        thread_local! {
+            static LENT: RefCell<HashMap<usize, CString>> = RefCell::default();
+        }
+        let words = lock(&self.detail).clone();
+        let lend = |lent: &RefCell<HashMap<usize, CString>>| {
+            lent.borrow_mut().entry(std::ptr::from_ref(self).addr()).insert_entry(words).get().as_ptr()
+        };
+        // A thread that is ending has no room for them.
+        LENT.try_with(lend).unwrap_or(c"".as_ptr())
     }
 
     /// Brings what programs see of the metastore up to date, and returns the active segment.
@@ -355,7 +371,7 @@ pub(crate) fn call<T>(ctx: *const Context, refused: T, run: impl FnOnce(&Context
         return refused;
     };
     let run = || {
-        if context.forks.load(Ordering::Acquire) != forks() {
+        if !context.is_of_this_process() {
             crate::open::again(context)?;
         }
         run(context)

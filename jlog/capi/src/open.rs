@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jlog_core::io::PathKind;
 use jlog_core::{
-    Compression, CreateOptions, Durability, ErrorKind, Format, Log, Safety, SegmentId, Subscriber, Timestamp, Writer,
+    Compression, CreateOptions, Durability, ErrorKind, Format, Log, Safety, SegmentId, Subscriber, Timestamp,
+    Writer,
 };
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
@@ -443,19 +444,23 @@ fn open_log(context: &Context) -> Outcome<Log> {
 /// written. What is gathered in a buffer is the parent's.
 pub(crate) fn again(context: &Context) -> Outcome<()> {
     let mut state = context.state();
-    context.is_of_this_process();
-    // A writer that another process opened does nothing when it is dropped.
-    state.writer = None;
-    if state.log.is_none() {
+    // Another thread may have done it.
+    if context.is_of_this_process() {
         return Ok(());
     }
-    let log = Log::open(context.dir()).code(codes::META_OPEN)?;
-    if let Some(mode) = state.settings.mode {
-        log.set_file_mode(mode);
+    // A writer that another process opened does nothing when it is dropped.
+    state.writer = None;
+    if state.log.is_some() {
+        let log = Log::open(context.dir()).code(codes::META_OPEN)?;
+        if let Some(mode) = state.settings.mode {
+            log.set_file_mode(mode);
+        }
+        if let Some(reading) = &mut state.reading {
+            reading.open_again(&log)?;
+        }
+        state.log = Some(log);
     }
-    if let Some(reading) = &mut state.reading {
-        reading.open_again(&log)?;
-    }
-    state.log = Some(log);
+    // Where that failed, the next call tries again: what the parent has open is not for us.
+    context.belongs_here();
     Ok(())
 }

@@ -54,7 +54,11 @@ pub unsafe extern "C" fn jlog_ctx_read_message(
         let mut state = begin_read(context)?;
         let id = id_at(id)?;
         let magic = magic(context);
-        let (held, bytes) = reading(&mut state)?.look_up(id)?;
+        let reading = reading(&mut state)?;
+        if !lends_long(context) {
+            reading.take_back();
+        }
+        let (held, bytes) = reading.look_up(id)?;
         let filled = lend(message, &held, bytes, magic);
         filled.map(|()| 0)
     })
@@ -73,6 +77,9 @@ pub unsafe extern "C" fn jlog_ctx_bulk_read_messages(
         let first = id_at(first)?;
         let magic = magic(context);
         let reading = reading(&mut state)?;
+        if !lends_long(context) {
+            reading.take_back();
+        }
         // Asked for none, libjlog still looks the first one up.
         let wanted = u32::try_from(count).unwrap_or(0);
         let last = first.marker.0.checked_add(wanted.max(1) - 1);
@@ -107,6 +114,11 @@ fn begin_read(context: &Context) -> Outcome<std::sync::RwLockWriteGuard<'_, Stat
         return Err(Failure::new(codes::NOT_SUPPORTED, libc::EINVAL).because(what));
     }
     Ok(context.state())
+}
+
+/// Whether messages are lent beyond the next read, as from a file that is mapped.
+fn lends_long(context: &Context) -> bool {
+    context.read_method.load(Ordering::Relaxed) == 0 && magic(context) == crate::context::MAGIC_PLAIN
 }
 
 fn magic(context: &Context) -> u32 {

@@ -4,6 +4,8 @@
 //! copied once, while they are walked and checked, into pages that stay where they are until the next interval is asked
 //! for: as long as libjlog's pointers hold.
 
+use std::collections::HashMap;
+
 use jlog_core::{
     Checkpoint, Cursor, ErrorKind, Gap, Index, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp,
 };
@@ -27,8 +29,10 @@ pub(crate) struct Reading {
     index: IndexUpkeep,
     /// For records that are not at hand: where random access last was.
     near: Option<Cursor>,
-    /// The messages that random access has copied since the last interval.
+    /// What random access has found of one segment since the last interval: lent as long as what is at hand.
     looked_up: Pages,
+    found: HashMap<u32, Held>,
+    found_in: SegmentId,
     has_read: bool,
 }
 
@@ -48,7 +52,8 @@ pub(crate) struct Interval {
     pub(crate) count: u32,
 }
 
-/// So many bytes of messages are at hand at most, and one message: an interval ends there.
+/// So many bytes of messages are at hand at most, and one message: an interval ends there. So many that were looked up are
+/// kept where they need not be.
 const MOST_BYTES: usize = 64 << 20;
 /// And so many records.
 const MOST_RECORDS: usize = 1 << 21;
@@ -69,6 +74,8 @@ impl Reading {
             index: IndexUpkeep::default(),
             near: None,
             looked_up: Pages::default(),
+            found: HashMap::new(),
+            found_in: at.segment,
             has_read: false,
         })
     }
@@ -98,12 +105,12 @@ impl Reading {
 
     /// What is unread of the next segment that has any of it. What was passed over is told to `note`.
     pub(crate) fn interval(&mut self, active: SegmentId, note: &mut dyn FnMut(String)) -> Outcome<Interval> {
+        self.forget_found();
         let mut at = self.checkpoint()?;
         if at.segment > active {
             // A checkpoint of a log that had more segments: nothing, until the writer gets there.
             return Ok(Interval { start: at, finish: at, count: 0 });
         }
-        self.looked_up.clear();
         self.go_to(at);
         loop {
             let more = self.load(at, note)?;
@@ -128,8 +135,20 @@ impl Reading {
         }
     }
 
-    /// A record by its id. The bytes stay where they are until the next interval, or until so many were looked up that
-    /// were not at hand that their room is needed.
+    /// Takes back what single reads have lent, where it takes much room. For a program that was told that it may.
+    pub(crate) fn take_back(&mut self) {
+        if self.looked_up.used() >= MOST_BYTES {
+            self.forget_found();
+        }
+    }
+
+    fn forget_found(&mut self) {
+        self.looked_up.clear();
+        self.found.clear();
+    }
+
+    /// A record by its id. The bytes stay where they are until the next interval, or until one of another segment is asked
+    /// for that is not at hand.
     #[inline]
     pub(crate) fn look_up(&mut self, id: RecordId) -> Outcome<(Held, &[u8])> {
         self.has_read = true;
@@ -147,11 +166,15 @@ impl Reading {
                 Failure::new(codes::ILLEGAL_LOGID, libc::ENOENT).because("messages are counted from 1")
             );
         }
+        if self.found_in != id.segment {
+            self.forget_found();
+            self.found_in = id.segment;
+        }
+        if let Some(held) = self.found.get(&id.marker.0) {
+            return Ok(*held);
+        }
         if let Err(error) = crate::place::segment_size(self.log.path(), id.segment.0) {
             return Err(Failure::of_system(codes::FILE_OPEN, &error));
-        }
-        if self.looked_up.used() >= MOST_BYTES {
-            self.looked_up.clear();
         }
         let before = RecordId { segment: id.segment, marker: Marker(id.marker.0 - 1) };
         let goes_on = |near: &Cursor| near.last_id() == Some(before);
@@ -165,7 +188,9 @@ impl Reading {
             Ok(Some(record)) => {
                 let stored = u32::try_from(record.stored_len).unwrap_or(u32::MAX);
                 let message = self.looked_up.push(record.payload);
-                Ok(Held { time: record.time, stored, message })
+                let held = Held { time: record.time, stored, message };
+                self.found.insert(id.marker.0, held);
+                Ok(held)
             }
             Ok(None) => Err(self.no_such(id)),
             Err(error) if error.kind() == ErrorKind::Damaged && error.gap_met().is_none() => {
@@ -210,18 +235,23 @@ impl Reading {
         }
     }
 
-    /// Closes what is open of the log's segments, and forgets what is at hand.
+    /// Closes what is open of the log's segments, and forgets which records were read. Their bytes stay lent.
     pub(crate) fn let_go(&mut self) {
         self.near = None;
-        self.start(RecordId { segment: self.segment, marker: Marker(self.last()) });
+        self.found.clear();
+        self.begin_behind(RecordId { segment: self.segment, marker: Marker(self.last()) });
     }
 
     fn start(&mut self, at: RecordId) {
+        self.begin_behind(at);
+        self.pages.clear();
+    }
+
+    fn begin_behind(&mut self, at: RecordId) {
         self.cursor = self.log.cursor_after(at);
         self.segment = at.segment;
         self.base = at.marker.0.saturating_add(1);
         self.held.clear();
-        self.pages.clear();
         self.index.forget();
     }
 
