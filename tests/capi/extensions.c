@@ -221,6 +221,30 @@ static void a_flipped_byte(void) {
   EQUAL(0, jlog_ctx_close(ctx));
 }
 
+static void mended_while_written(void) {
+  const char *path = at("mended"), *segment = in(path, "00000000");
+  jlog_ctx *ctx;
+  jlog_id first, last;
+
+  claim("what a repair has mended in the segment that is written to is passed over, and told of as that");
+  make(path, JLOG_FORMAT_CHECKSUMMED, 1 << 20);
+  ctx = writer(path);
+  put_numbered(ctx, 1, 3);
+  jlog_ctx_close(ctx);
+  overwrite(segment, place_of(segment, "message 02"), "X", 1);
+  ctx = reader(path, "s");
+  TEXT("JLOG_ERR_FILE_CORRUPT", drain(ctx));
+  CHECK(jlog_repair_datafile(ctx, 0) > 0);
+  jlog_ctx_close(ctx);
+  ctx = writer(path);
+  put_numbered(ctx, 4, 4);
+  jlog_ctx_close(ctx);
+  ctx = reader(path, "s");
+  TEXT("[message 03][message 04]", drain(ctx));
+  EQUAL(0, jlog_ctx_read_interval(ctx, &first, &last));
+  jlog_ctx_close(ctx);
+}
+
 /* ---- durability ---- */
 
 /* How many syncs ten writes take, with what is set or what the environment says. */
@@ -410,6 +434,7 @@ int main(int argc, char **argv) {
   choosing_a_format();
   the_same_program();
   a_flipped_byte();
+  mended_while_written();
   durability_of(JLOG_FORMAT_CLASSIC);
   durability_of(JLOG_FORMAT_CHECKSUMMED);
   safety_levels();

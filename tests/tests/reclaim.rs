@@ -220,6 +220,11 @@ fn a_subscriber_is_told_of_what_it_had_not_read_and_of_nothing_else() {
     assert_eq!(read_on(&log, "half"), (vec![12, 13, 14, 15, 255], vec![told(1, 1), told(2, 4)]));
     let all = vec![told(0, 4), told(1, 4), told(2, 4)];
     assert_eq!(read_on(&log, "all"), (vec![12, 13, 14, 15, 255], all));
+    // A cursor is told if it is a subscriber's.
+    let met = log.cursor_behind(RecordId::new(1, 3)).next_record().unwrap_err().gap_met().cloned().unwrap();
+    assert_eq!((met.kind, met.segment, met.lost), told(1, 1));
+    let next = log.cursor_after(RecordId::new(1, 3)).next_record().unwrap().map(|record| record.id);
+    assert_eq!(next, Some(RecordId::new(3, 1)));
     log.set_checkpoint(&subscriber("half"), RecordId::new(2, 4)).unwrap();
     assert_eq!(read_on(&log, "half"), (vec![12, 13, 14, 15, 255], vec![]));
     let lag = log.lag(&subscriber("half")).unwrap();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use jlog_core::{
-    Checkpoint, Cursor, ErrorKind, Gap, Index, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp,
+    Checkpoint, Cursor, ErrorKind, Gap, GapKind, Index, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp,
 };
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
@@ -63,7 +63,7 @@ impl Reading {
         let checkpoint = log.open_checkpoint(&subscriber).code(codes::INVALID_SUBSCRIBER)?;
         let at = checkpoint.get().code(codes::INVALID_SUBSCRIBER)?;
         Ok(Reading {
-            cursor: log.cursor_after(at),
+            cursor: log.cursor_behind(at),
             log,
             checkpoint,
             subscriber,
@@ -248,7 +248,7 @@ impl Reading {
     }
 
     fn begin_behind(&mut self, at: RecordId) {
-        self.cursor = self.log.cursor_after(at);
+        self.cursor = self.log.cursor_behind(at);
         self.segment = at.segment;
         self.base = at.marker.0.saturating_add(1);
         self.held.clear();
@@ -308,10 +308,14 @@ impl Reading {
 
     fn pass(&mut self, gap: &Gap, error: &jlog_core::Error, note: &mut dyn FnMut(String)) -> Outcome<()> {
         let active = self.log.active_segment().code(codes::META_OPEN)?;
-        if gap.segment >= active {
-            return Err(Failure::new(codes::FILE_CORRUPT, errno_of(error)).because(error.to_string()));
-        }
-        self.cursor.quarantine_gap().code(codes::FILE_WRITE)?;
+        match gap.kind {
+            // There are no bytes to keep any more.
+            GapKind::Repaired | GapKind::Reclaimed => self.cursor.skip_gap(),
+            _ if gap.segment >= active => {
+                return Err(Failure::new(codes::FILE_CORRUPT, errno_of(error)).because(error.to_string()));
+            }
+            _ => self.cursor.quarantine_gap().code(codes::FILE_WRITE)?,
+        };
         note(format!("JLOG passed over damage: {error}"));
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! What libjlog's interface asks of a log beyond the rest: its ways, where this engine's own are stricter.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::checkpoints::Checkpoint;
-use super::{Log, writer};
+use super::{Cursor, Log, writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::SegmentId;
+use crate::id::{RecordId, SegmentId};
 use crate::io::{File, Open};
 use crate::log::names::Subscriber;
 use crate::order::Order;
@@ -19,6 +20,11 @@ impl Log {
     /// [`UnknownSubscriber`](ErrorKind::UnknownSubscriber).
     pub fn open_checkpoint(&self, subscriber: &Subscriber) -> Result<Checkpoint> {
         Checkpoint::open(&self.shared, subscriber)
+    }
+
+    /// A cursor behind a subscriber's checkpoint: it is told of what was given back before he had read it.
+    pub fn cursor_behind(&self, checkpoint: RecordId) -> Cursor {
+        Cursor::of_subscriber(Arc::clone(&self.shared), checkpoint)
     }
 
     /// Chooses the permission bits (less the umask) of the files that this handle, and its writers and readers, make from now
