@@ -93,9 +93,88 @@ static void lent_meanwhile(void) {
   jlog_ctx_close(ctx);
 }
 
+/* ---- damage ---- */
+
+/* The message's text; the error's name where it cannot be read. */
+static const char *read_at(jlog_ctx *ctx, uint32_t log, uint32_t marker) {
+  static char text[64];
+  jlog_message message;
+  if (jlog_ctx_read_message(ctx, &(jlog_id){log, marker}, &message)) return jlog_ctx_err_string(ctx);
+  snprintf(text, sizeof text, "%.*s", (int)message.mess_len, (char *)message.mess);
+  return text;
+}
+
+/* libjlog repairs the segment: that costs the message before the damage too, and moves all ids behind it. */
+static void ids_behind_damage(void) {
+  const char *path = at("damaged");
+  jlog_id first, last;
+  jlog_message messages[2];
+  jlog_ctx *ctx, *out;
+  char junk[52];
+
+  claim("damage in a finished segment costs what it hit, and the others keep their ids");
+  make_log(path, 130);
+  out = writer(path);
+  put_numbered(out, 1, 7);
+  jlog_ctx_close(out);
+  overwrite(in(path, "00000000"), 26, "XXXX", 4);
+  ctx = reader(path, "s");
+  EQUAL(1, jlog_ctx_read_interval(ctx, &first, &last));
+  TEXT("message 01", read_at(ctx, 0, 1));
+  OK(ctx, jlog_ctx_read_checkpoint(ctx, &last));
+  EQUAL(3, jlog_ctx_read_interval(ctx, &first, &last));
+  ID(0, 3, first);
+  ID(0, 5, last);
+  TEXT("message 03", read_at(ctx, 0, 3));
+  TEXT("message 05", read_at(ctx, 0, 5));
+  OK(ctx, jlog_ctx_read_checkpoint(ctx, &(jlog_id){0, 4}));
+  EQUAL(1, jlog_ctx_read_interval(ctx, &first, &last));
+  ID(0, 5, first);
+  jlog_ctx_close(ctx);
+
+  claim("they are read by these ids whether or not an interval has told of them");
+  ctx = reader(path, "s");
+  TEXT("message 05", read_at(ctx, 0, 5));
+  TEXT("message 01", read_at(ctx, 0, 1));
+  TEXT("message 03", read_at(ctx, 0, 3));
+  TEXT("message 04", read_at(ctx, 0, 4));
+  OK(ctx, jlog_ctx_bulk_read_messages(ctx, &(jlog_id){0, 3}, 2, messages));
+  CHECK(!memcmp(messages[1].mess, "message 04", 10));
+  TEXT("JLOG_ERR_FILE_CORRUPT", read_at(ctx, 0, 2));
+  FAILS(ctx, JLOG_ERR_FILE_CORRUPT, jlog_ctx_bulk_read_messages(ctx, &(jlog_id){0, 1}, 2, messages));
+  TEXT("message 06", read_at(ctx, 1, 1));
+  TEXT("[message 05][message 06][message 07]", drain(ctx));
+  jlog_ctx_close(ctx);
+
+  claim("also where it is not known how many messages are lost");
+  path = at("more-damaged");
+  make_log(path, 130);
+  out = writer(path);
+  put_numbered(out, 1, 7);
+  jlog_ctx_close(out);
+  memset(junk, 'X', sizeof junk);
+  overwrite(in(path, "00000000"), 26, junk, sizeof junk);
+  ctx = reader(path, "s");
+  EQUAL(1, jlog_ctx_read_interval(ctx, &first, &last));
+  OK(ctx, jlog_ctx_read_checkpoint(ctx, &last));
+  EQUAL(2, jlog_ctx_read_interval(ctx, &first, &last));
+  ID(0, 3, first);
+  TEXT("message 04", read_at(ctx, 0, 3));
+  jlog_ctx_close(ctx);
+  ctx = reader(path, "s");
+  TEXT("message 05", read_at(ctx, 0, 4));
+  TEXT("message 04", read_at(ctx, 0, 3));
+  TEXT("JLOG_ERR_FILE_CORRUPT", read_at(ctx, 0, 2));
+  TEXT("message 01", read_at(ctx, 0, 1));
+  TEXT("[message 04][message 05][message 06][message 07]", drain(ctx));
+  TEXT("", drain(ctx));
+  jlog_ctx_close(ctx);
+}
+
 int main(int argc, char **argv) {
   begin(argc, argv);
   many_at_once();
   lent_meanwhile();
+  if (!reference()) ids_behind_damage();
   return finish();
 }

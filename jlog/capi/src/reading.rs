@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use jlog_core::{
-    Checkpoint, Cursor, ErrorKind, Gap, GapKind, Index, Log, Marker, RecordId, SegmentId, Subscriber, Timestamp,
+    Checkpoint, Cursor, ErrorKind, Gap, GapKind, Index, Log, Marker, RecordId, SegmentId, Subscriber,
+    Timestamp,
 };
 
 use crate::codes::{self, Coded, Failure, Outcome, errno_of};
@@ -183,21 +184,33 @@ impl Reading {
             self.log.cursor_after(before)
         });
         let near = self.near.insert(near);
-        let found = near.next_up_to(id).map(|found| found.filter(|record| record.id == id));
-        match found {
-            Ok(Some(record)) => {
-                let stored = u32::try_from(record.stored_len).unwrap_or(u32::MAX);
-                let message = self.looked_up.push(record.payload);
-                let held = Held { time: record.time, stored, message };
+        let mut passed = None;
+        let found = loop {
+            match near.next_up_to(id).map(|found| found.filter(|record| record.id == id)) {
+                Ok(Some(record)) => {
+                    let stored = u32::try_from(record.stored_len).unwrap_or(u32::MAX);
+                    let message = self.looked_up.push(record.payload);
+                    break Ok(Some(Held { time: record.time, stored, message }));
+                }
+                Ok(None) => break Ok(None),
+                // Ids behind damage are what they were when an interval told of them.
+                Err(error) if error.gap_met().is_some_and(|gap| gap.segment == id.segment) => {
+                    passed = near.skip_gap().map(|_| error);
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        match (found, passed) {
+            (Ok(Some(held)), _) => {
                 self.found.insert(id.marker.0, held);
                 Ok(held)
             }
-            Ok(None) => Err(self.no_such(id)),
-            Err(error) if error.kind() == ErrorKind::Damaged && error.gap_met().is_none() => {
+            (Ok(None), None) => Err(self.no_such(id)),
+            (Err(error), _) if error.kind() == ErrorKind::Damaged && error.gap_met().is_none() => {
                 // The cursor was to start behind the end.
                 Err(self.no_such(id))
             }
-            Err(error) => Err(error).code(codes::FILE_CORRUPT),
+            (Ok(None), Some(error)) | (Err(error), _) => Err(error).code(codes::FILE_CORRUPT),
         }
     }
 
@@ -263,13 +276,16 @@ impl Reading {
     /// Walks on to the end of the segment, or as far as records follow each other without a gap. Damage in a finished
     /// segment is passed over, once nothing before it is unread: it is told of, and its bytes are kept.
     fn load(&mut self, at: RecordId, note: &mut dyn FnMut(String)) -> Outcome<More> {
-        let end = RecordId { segment: self.segment, marker: Marker(u32::MAX) };
         let mut offsets = Vec::new();
         let known = self.last();
         let more = loop {
             if self.pages.used() >= MOST_BYTES || self.held.len() >= MOST_RECORDS {
                 break More::None;
             }
+            // Behind a gap that was told of before the doubtful record in front of it, markers go on with a jump: what lies
+            // there is at hand once that record is read.
+            let next = if self.held.is_empty() { u32::MAX } else { self.last().saturating_add(1) };
+            let end = RecordId { segment: self.segment, marker: Marker(next) };
             let error = match self.cursor.next_up_to(end) {
                 Ok(Some(record)) => {
                     if self.held.is_empty() {
