@@ -245,6 +245,35 @@ static void mended_while_written(void) {
   jlog_ctx_close(ctx);
 }
 
+static void an_owner(void) {
+  jlog_ctx *owner, *other;
+
+  claim("who says that he is alone keeps other writers out, and they are told so; nobody waits for ever");
+  for (int buffered = 0; buffered < 2; buffered++) {
+    const char *path = at("owned-%d", buffered);
+    make(path, JLOG_FORMAT_CHECKSUMMED, 4096);
+    owner = jlog_new(path);
+    if (buffered)
+      jlog_ctx_set_pre_commit_buffer_size(owner, 100);
+    else
+      jlog_ctx_set_multi_process(owner, 0);
+    OK(owner, jlog_ctx_open_writer(owner));
+    put_numbered(owner, 1, 2);
+    alarm(60);
+    EQUAL(0, jlog_clean(path));
+    other = jlog_new(path);
+    FAILS(other, JLOG_ERR_LOCK, jlog_ctx_open_writer(other));
+    EQUAL(0, jlog_ctx_close(other));
+    alarm(0);
+    put_numbered(owner, 3, 3);
+    EQUAL(0, jlog_ctx_close(owner));
+    other = writer(path);
+    put_numbered(other, 4, 4);
+    EQUAL(0, jlog_ctx_close(other));
+    TEXT("[message 01][message 02][message 03][message 04]", drained(path, "s"));
+  }
+}
+
 /* ---- durability ---- */
 
 /* How many syncs ten writes take, with what is set or what the environment says. */
@@ -435,6 +464,7 @@ int main(int argc, char **argv) {
   the_same_program();
   a_flipped_byte();
   mended_while_written();
+  an_owner();
   durability_of(JLOG_FORMAT_CLASSIC);
   durability_of(JLOG_FORMAT_CHECKSUMMED);
   safety_levels();

@@ -185,7 +185,9 @@ JLOG_API(int) jlog_ctx_alter_safety(jlog_ctx *ctx, jlog_safety safety);
 /* How messages are read, until the first one has been: -1 after that. */
 JLOG_API(int) jlog_ctx_alter_read_method(jlog_ctx *ctx, jlog_read_method_type method);
 
-/* 0: no other process has this log open, which saves the file locks. 1 (the default): there may be others. Always 0. */
+/* 0: no other process has this log open, which saves the file locks. 1 (the default): there may be others. Always 0. A
+ * writer of a checksummed log owns it then, as it does with a pre_commit buffer: while it is open, any other writer is
+ * refused (JLOG_ERR_LOCK), also in the same process. */
 JLOG_API(int) jlog_ctx_set_multi_process(jlog_ctx *ctx, uint8_t mproc);
 
 /* Whether jlog_ctx_init() makes a compressed log, and how it compresses: lz4 if nothing is said. An existing log is

@@ -82,6 +82,9 @@ fn start(context: &Context, state: &mut State, log: &Log) -> Outcome<()> {
         // Who asks for a buffer says that he is the only writer; so does who says that he is the only process. An owner
         // is faster by more than a buffer gives.
         let alone = specified && desired > 0 || context.multi_process.load(Ordering::Relaxed) == 0;
+        if !alone {
+            log.require_no_owner().code(codes::LOCK)?;
+        }
         state.writer = Some(log.writer_with(&options.exclusive(alone)).code(codes::FILE_OPEN)?);
         return Ok(());
     }

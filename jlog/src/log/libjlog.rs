@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::checked::control::ControlFile;
 use super::checkpoints::Checkpoint;
 use super::{Cursor, Log, writer};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +26,24 @@ impl Log {
     /// A cursor behind a subscriber's checkpoint: it is told of what was given back before he had read it.
     pub fn cursor_behind(&self, checkpoint: RecordId) -> Cursor {
         Cursor::of_subscriber(Arc::clone(&self.shared), checkpoint)
+    }
+
+    /// Refuses where a writer owns this checksummed log: one that shares it would wait until the owner has closed, in the
+    /// owner's own thread for ever.
+    ///
+    /// # Errors
+    /// [`Busy`](ErrorKind::Busy).
+    pub fn require_no_owner(&self) -> Result<()> {
+        let log = &self.shared;
+        if log.checked().is_none() {
+            return Ok(());
+        }
+        let control = ControlFile::open(&**log.disk(), log.dir(), log.identity(), writer::data_mode(log)?)?;
+        // Who shares the log has it locked for a moment.
+        if control.file.try_lock()?.is_some() || control.read()?.is_none_or(|now| now.shared) {
+            return Ok(());
+        }
+        Err(control.busy())
     }
 
     /// Chooses the permission bits (less the umask) of the files that this handle, and its writers and readers, make from now
