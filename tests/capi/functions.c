@@ -740,6 +740,8 @@ static void beside_a_buffer(void) {
     direct = writer(path);
     put_numbered(direct, 1, 1);
     EQUAL(0, jlog_ctx_close(direct));
+    /* What it gathers is its parent's. */
+    EQUAL(0, jlog_ctx_close(gathering));
     _exit(check_failures > 0);
   }
   waitpid(child, &status, 0);
