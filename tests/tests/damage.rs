@@ -1332,6 +1332,43 @@ fn a_forged_control_file_does_no_harm() {
     });
 }
 
+/// Behind a missing active segment readers go on to the next number, and behind this one there is none: they failed for good,
+/// with `TooLarge`, and could not be told to go on.
+#[test]
+fn the_last_segment_a_log_can_have_is_missing_like_any_other() {
+    let mut forged = Forged::new();
+    forged.push(1, b"first");
+    let mut value = vec![0; 96];
+    for at in [32, 48] {
+        forge::set(&mut value, at, 1000u64.to_le_bytes());
+        forge::set(&mut value, at + 8, u32::MAX.to_le_bytes());
+        forge::set(&mut value, at + 12, 7u32.to_le_bytes());
+    }
+    forged.files.insert("control".to_owned(), forge::slot("control", 0, forged.place.log, 1, &value));
+    let disk = forged.disk();
+    let mut cursor = open_sim(&disk).cursor().unwrap();
+    assert_eq!(cursor.next_record().unwrap().unwrap().payload, b"first");
+    let mut missing = Vec::new();
+    while let Err(error) = cursor.next_record() {
+        let gap = error.gap_met().unwrap_or_else(|| panic!("{error}"));
+        missing.push((gap.kind, gap.segment.0, gap.through.0, gap.lost));
+        cursor.skip_gap();
+    }
+    let last = u32::MAX;
+    assert_eq!(missing, [(GapKind::Missing, 1, last - 1, None), (GapKind::Missing, last, last, Some(7))]);
+    for _ in 0..3 {
+        assert!(cursor.next_record().unwrap().is_none(), "the gap is told of once");
+    }
+
+    assert_eq!(planned(&disk, "").map(|plan| plan.left.is_empty()), Some(true));
+    repair::apply(&open_sim(&disk), &planned(&disk, "").unwrap(), STAMP).unwrap();
+    assert!(planned(&disk, "").unwrap().is_empty());
+    let lost: Vec<_> =
+        deliver_from(&disk).gaps.iter().map(|gap| (gap.kind, gap.segment.0, gap.lost)).collect();
+    assert_eq!(lost, [(GapKind::Missing, 1, None), (GapKind::Repaired, last, Some(7))]);
+    assert_eq!(open_sim(&disk).writer().unwrap_err().kind(), ErrorKind::TooLarge);
+}
+
 #[test]
 fn a_forged_index_does_no_harm() {
     absurd(|end, marker| {

@@ -73,8 +73,9 @@ pub struct Cursor {
     records_before: Option<u64>,
     records_passed: Option<u64>,
     watch: Option<Box<dyn RawWatch>>,
-    /// The active segment was missing, and the cursor waits for the one behind it.
-    passed_end: bool,
+    /// The active segment that was missing, which was told of: the cursor waits for the one behind it, or, where there can
+    /// be none, for nothing.
+    passed_end: Option<SegmentId>,
     /// It reads for a subscriber, who is told what was given back unread.
     is_subscribers: bool,
     /// Whether messages are stored as they are, so that most can be lent as they come.
@@ -118,7 +119,7 @@ impl Cursor {
             records_before: None,
             records_passed: None,
             watch: None,
-            passed_end: false,
+            passed_end: None,
             is_subscribers: false,
             plain,
             segment: after.segment,
@@ -540,29 +541,34 @@ impl Cursor {
             Some(next) if next > self.segment => next,
             // It was made since we looked.
             Some(_) => return self.ahead(),
-            None if self.segment == active && self.log.durable_in(active)? > 0 => {
-                self.passed_end = true;
-                self.log.next_segment(active)?
+            None if self.segment == active
+                && self.passed_end != Some(active)
+                && self.log.durable_in(active)? > 0 =>
+            {
+                self.passed_end = Some(active);
+                active.next().unwrap_or(active)
             }
             None => return Ok(Ahead::End),
         };
         // The directory was listed before it was asked how far the log reaches: a segment may have been made in between.
         if self.log.is_there(self.segment)? {
-            self.passed_end = false;
+            self.passed_end = None;
             return self.ahead();
         }
         let before = self.log.checked().map_or(Ok(None), |_| self.log.records_before(next))?;
         let lost = match (self.records_passed, before) {
             (Some(passed), Some(before)) => before.checked_sub(passed),
-            _ if self.passed_end => {
+            _ if self.passed_end == Some(self.segment) => {
                 Some(u64::from(self.log.durable_in(self.segment)?.saturating_sub(self.skip.0)))
             }
             _ => None,
         };
+        // Behind the last number there is there is no next one.
+        let through = if next > self.segment { SegmentId(next.0 - 1) } else { next };
         let gap = Gap {
-            kind: if self.was_dropped(next) { GapKind::Dropped } else { GapKind::Missing },
+            kind: if self.was_dropped(through) { GapKind::Dropped } else { GapKind::Missing },
             segment: self.segment,
-            through: SegmentId(next.0 - 1),
+            through,
             from: 0,
             to: 0,
             after: self.last,
@@ -574,9 +580,9 @@ impl Cursor {
         Ok(Ahead::Gap(gap))
     }
 
-    /// Whether the segments before this one went because a policy says so, read or not.
-    fn was_dropped(&self, next: SegmentId) -> bool {
-        self.log.checked().is_some() && next <= self.log.dropped_before()
+    /// Whether the segments up to this one went because a policy says so, read or not.
+    fn was_dropped(&self, through: SegmentId) -> bool {
+        self.log.checked().is_some() && through < self.log.dropped_before()
     }
 
     /// The log ends here: is that a place where the cursor could have started?
@@ -587,7 +593,7 @@ impl Cursor {
             return Ok(());
         }
         let active = self.log.active()?;
-        let beyond = self.segment > active && !self.passed_end || behind_start;
+        let beyond = self.segment > active && self.passed_end.is_none() || behind_start;
         if !beyond {
             return Ok(());
         }

@@ -220,14 +220,15 @@ impl Planner<'_> {
     fn missing(&mut self, finding: &Finding, mended: &mut BTreeMap<SegmentId, Mended>) -> Result<()> {
         let Some(first) = finding.segment else { return Ok(()) };
         let there = self.seen.segments.iter().map(|segment| segment.id).find(|id| *id > first);
+        let durable = self.log.control()?.map(|control| control.durable.segment);
         // The last one may be missing too; then what is known of it is what the control file says.
-        let Some(next) = there.or(first.next()) else { return Ok(()) };
+        let last = first.max(durable.unwrap_or_default());
+        let through = there.map_or(last, |next| SegmentId(next.0 - 1));
         // Of most of a long stretch nothing is known: a number may be nonsense, and there are four thousand million of them.
         let listing = self.log.listing()?;
-        let durable = self.log.control()?.map(|control| control.durable.segment);
         let behind = listing.segments.iter().chain(&listing.indexes);
         let told = behind.filter_map(|id| id.0.checked_sub(1).map(SegmentId)).chain(durable);
-        let told: BTreeSet<SegmentId> = told.filter(|id| (first..next).contains(id)).collect();
+        let told: BTreeSet<SegmentId> = told.filter(|id| (first..=through).contains(id)).collect();
         for id in told {
             let Some((bytes, lost)) = self.stand_in(id)? else { continue };
             if !self.wants(Part::Data, Some(id), false) {
