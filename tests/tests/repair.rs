@@ -709,3 +709,51 @@ fn a_segment_of_a_great_number_does_not_make_a_repair_look_for_all_before_it() {
     let after = read_all(&open_sim(&disk)).records.len();
     assert!((1..before).contains(&after), "{after} of {before}");
 }
+
+/// Of the segments behind the last one that is there an inspection named the active one alone, so a first repair put a note in its
+/// place, and only then was it seen that others before it were missing too.
+#[test]
+fn segments_that_are_missing_with_the_active_one_are_mended_with_it() {
+    let disk = SimDisk::new(1);
+    let log =
+        Log::create_on(Arc::new(disk.clone()), SIM_LOG, &CreateOptions::new().segment_size(600)).unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..20 {
+        writer.append(&[b'x'; 90], at(n)).unwrap();
+    }
+    writer.close().unwrap();
+    let segments = log.segments().unwrap();
+    for gone in &segments[1..] {
+        disk.remove(&Path::new(SIM_LOG).join(gone.to_string())).unwrap();
+    }
+    let missing: Vec<_> =
+        inspect(&open_sim(&disk)).unwrap().problems().map(|found| (found.kind, found.segment)).collect();
+    assert_eq!(missing, [(FindingKind::Missing, Some(segments[1]))]);
+    let first = planned(&open_sim(&disk));
+    apply(&open_sim(&disk), &first, STAMP).unwrap();
+    assert!(segments.len() > 3 && first.steps.len() > 1, "{:?}", first.steps);
+    assert_eq!(planned(&open_sim(&disk)).steps, []);
+}
+
+/// What one repair had to leave the next one mended, but the index it kept: that said where the segment had ended before, and a third
+/// repair made it again.
+#[test]
+fn the_index_of_a_segment_that_is_mended_twice_is_right_the_second_time() {
+    let disk = SimDisk::new(1);
+    let log =
+        Log::create_on(Arc::new(disk.clone()), SIM_LOG, &CreateOptions::new().segment_size(600)).unwrap();
+    let writer = log.writer().unwrap();
+    for n in 0..12 {
+        writer.append(&[b'x'; 90], at(n)).unwrap();
+    }
+    writer.close().unwrap();
+    let file = |name: &str| Path::new(SIM_LOG).join(name);
+    disk.rename(&file("control"), &file("00000000")).unwrap();
+    disk.rename(&file("00000001"), &file("00000000.idx")).unwrap();
+    for _ in 0..2 {
+        apply(&open_sim(&disk), &planned(&open_sim(&disk)), STAMP).unwrap();
+    }
+    assert_eq!(planned(&open_sim(&disk)).steps, []);
+    let seen = inspect(&open_sim(&disk)).unwrap();
+    assert!(seen.findings.iter().all(|found| found.kind == FindingKind::Repaired), "{:?}", seen.findings);
+}

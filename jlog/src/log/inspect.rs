@@ -820,9 +820,16 @@ impl<'a> Survey<'a> {
         if self.log.disk().info(&self.log.data_path(active), false).is_ok() {
             return Ok(());
         }
-        let detail = "the active segment is missing";
-        let finding = Finding::new(FindingKind::Missing, active.to_string(), detail);
-        self.findings.push(Finding { segment: Some(active), after: self.last, ..finding });
+        // In a checksummed log each segment before it was there as well.
+        let behind = last.and_then(SegmentId::next).filter(|_| self.log.checked().is_some());
+        let first = behind.unwrap_or(active);
+        let detail = if first == active {
+            "the active segment is missing".to_owned()
+        } else {
+            format!("the segments {first} to {active} are missing, the active one among them")
+        };
+        let finding = Finding::new(FindingKind::Missing, first.to_string(), detail);
+        self.findings.push(Finding { segment: Some(first), after: self.last, ..finding });
         Ok(())
     }
 

@@ -349,7 +349,9 @@ impl Planner<'_> {
     /// The index that a mended segment should have, if it has one and that must change.
     fn index_of_mended(&self, id: SegmentId, mended: &Mended) -> Result<Option<Index>> {
         let report = self.seen.segments.iter().find(|segment| segment.id == id);
-        let Some(mut index) = self.log.read_index(id)? else {
+        // One that says other than the segment did before is not to be mended: it would be made again by the next repair.
+        let is_stale = report.is_some_and(|report| report.index.state == IndexState::Stale);
+        let Some(mut index) = self.log.read_index(id)?.filter(|_| !is_stale) else {
             let (Some(report), Some(header)) = (report, self.rebuilt_header(id)?) else { return Ok(None) };
             if !self.has(&format!("{id}.idx")) || !report.sealed {
                 return Ok(None);
