@@ -292,6 +292,8 @@ impl Store {
         end: RecordId,
         report: &mut Report,
     ) -> Result<Summary> {
+        // Of the last segment a summary may know of more than is there: records are lost.
+        let after = if segment == end.segment { after.min(end.marker) } else { after };
         let mut summary = Summary { marker: after, end: 0, whole: segment < end.segment, notes: Vec::new() };
         let mut cursor = self.log(log).cursor_after(RecordId { segment, marker: after });
         loop {

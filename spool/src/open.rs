@@ -5,13 +5,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jlog::io::{Disk, PathKind, forks};
-use jlog::{CreateOptions, Log, RecordId, Writer, WriterOptions};
+use jlog::{CreateOptions, Durability, Log, LogIdentity, Marker, RecordId, Writer, WriterOptions};
 
+use crate::books::home;
 use crate::error::{Result, SpoolError};
 use crate::keep::Keeper;
 use crate::load::Finding;
 use crate::options::SpoolOptions;
-use crate::record::LogNo;
+use crate::reclaim::{encode, removal_entry};
+use crate::record::{LogNo, Remove};
 use crate::settings::Settings;
 use crate::spool::Spool;
 use crate::store::{Parts, Store};
@@ -52,7 +54,7 @@ impl Spool {
         let mut ends = [None, None];
         for (n, end) in ends.iter_mut().enumerate() {
             *end = match &writers {
-                Some(writers) => Some(writers[n].last_id()?),
+                Some(writers) => Some(fresh_end(&*disk, dir, LogNo::ALL[n], &logs[n], &writers[n])?),
                 None => last_id(&logs[n])?,
             };
         }
@@ -212,6 +214,24 @@ fn own(log: &Log, dir: &Path, options: &SpoolOptions) -> Result<Writer> {
         }
         error.into()
     })
+}
+
+/// Where a log ends, and goes on. What has lost records that a summary knows of goes on in the next segment: what was written
+/// in their place would be taken for them.
+fn fresh_end(disk: &dyn Disk, dir: &Path, no: LogNo, log: &Log, writer: &Writer) -> Result<RecordId> {
+    let end = writer.last_id()?;
+    let identity = log.identity().unwrap_or(LogIdentity([0; 16]));
+    let known = summary::read(disk, dir, identity, home(no, end.segment))?;
+    if known.is_none_or(|known| known.marker <= end.marker) {
+        return Ok(end);
+    }
+    if end.marker == Marker(0) {
+        // An empty segment is not finished: nothing is removed, and that is written down.
+        let nothing = encode(&Remove { change: 0, gone: Vec::new() });
+        writer.append_entries(&[removal_entry(&nothing)], Durability::Sync)?;
+    }
+    writer.rotate()?;
+    Ok(writer.last_id()?)
 }
 
 /// The last record that whoever looks on can see.

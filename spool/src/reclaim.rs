@@ -22,7 +22,7 @@ use crate::load::Report;
 use crate::note::{Note, What};
 use crate::record::{Home, LogNo, Remove, kind, log_kind};
 use crate::store::Store;
-use crate::summary;
+use crate::summary::{self, Summary};
 
 /// What was copied is synced and entered after so many bytes, or records.
 const BATCH_BYTES: usize = 1 << 20;
@@ -78,13 +78,13 @@ impl Batch {
     }
 }
 
-fn encode(removal: &Remove) -> Vec<u8> {
+pub(crate) fn encode(removal: &Remove) -> Vec<u8> {
     let mut out = Vec::new();
     removal.encode(&mut out);
     out
 }
 
-fn removal_entry(payload: &[u8]) -> Entry<'_> {
+pub(crate) fn removal_entry(payload: &[u8]) -> Entry<'_> {
     Entry { kind: log_kind(kind::REMOVE), time: Timestamp::default(), payload }
 }
 
@@ -245,16 +245,19 @@ impl Store {
         segment.home.log == LogNo::Arrivals && born > 0 && left < retention.as_secs() / 8
     }
 
-    /// The notes of a finished segment: from its summary, or from itself.
+    /// The notes of a finished segment: from its summary, and of what that does not have from itself, as they were read in.
     fn notes_of(&self, home: Home) -> Result<Vec<Note>> {
-        if let Some(summary) = self.read_summary(home)?
-            && summary.whole
-        {
-            return Ok(summary.notes);
+        let (mut notes, mut after) = (Vec::new(), Marker(0));
+        if let Some(summary) = self.read_summary(home)? {
+            if summary.whole {
+                return Ok(summary.notes);
+            }
+            (notes, after) = (summary.notes, summary.marker);
         }
         let end = RecordId { segment: SegmentId(self.active()[home.log as usize]), marker: Marker(0) };
         let mut report = Report::default();
-        Ok(self.scan(home.log, SegmentId(home.segment), Marker(0), end, &mut report)?.notes)
+        notes.append(&mut self.scan(home.log, SegmentId(home.segment), after, end, &mut report)?.notes);
+        Ok(notes)
     }
 
     /// Copies some of what is needed of a segment, and returns how many bytes that were.
@@ -398,7 +401,10 @@ impl Store {
         }
         let mut report = Report::default();
         let mut summary = self.scan(home.log, segment, Marker(0), end, &mut report)?;
-        if !report.findings.is_empty() {
+        // Nor is a summary written over one that knows of records which the segment has lost.
+        let is_less =
+            |known: Option<Summary>| known.is_some_and(|known| !summary.notes.starts_with(&known.notes));
+        if !report.findings.is_empty() || is_less(self.read_summary(home)?) {
             // Damage is to be found again, and told of, when the spool is opened next. Until then it is not looked for.
             if let Some(known) = self.books().segment_mut(home) {
                 known.summarized = true;

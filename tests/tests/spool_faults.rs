@@ -238,6 +238,45 @@ fn a_segment_that_is_missing_is_found_and_the_rest_is_delivered() {
     }
 }
 
+/// A summary knew of records that the last segment had lost, and nothing else told of them: the spool could not be opened, not even to
+/// look at it; and what came to stand in their place was taken for what the summary knew already.
+#[test]
+fn a_spool_that_lost_the_end_that_a_summary_knows_of_opens_and_loses_nothing_more() {
+    for log in ["arrivals", "survivors"] {
+        for left in [0, 60, 128, 300] {
+            let what = format!("{log}, {left} bytes left");
+            let (disk, model) = small(true);
+            let dir = Path::new(PATH).join(log);
+            let is_segment =
+                |path: &Path| path.extension().is_none() && path.to_string_lossy().contains("/0000");
+            let segments =
+                files(&disk).into_iter().filter(|(path, _)| path.starts_with(&dir) && is_segment(path));
+            let (last, _) = segments.last().unwrap();
+            disk.remove(&dir.join("control")).unwrap();
+            File::open(&disk, &last, Open::ReadWrite).unwrap().truncate(left).unwrap();
+
+            let looked_at = options().open_read_only_on(Arc::new(disk.clone()), PATH).unwrap();
+            looked_at.wait_recovered().unwrap();
+            let listed = looked_at.len().unwrap();
+            drop(looked_at);
+            look(&disk, &model).unwrap_or_else(|error| panic!("{what}: {error}"));
+
+            let mut later = Vec::new();
+            let mut disk = copy(&disk);
+            for n in 0..4 {
+                let spool = open(&disk);
+                assert_eq!(spool.len().unwrap(), listed + later.len() as u64, "{what}");
+                let now = Timestamp::new(1_800_000_000 + n, 0);
+                let message = Message::from_bytes(spool.new_id(now), *b"one more");
+                spool.accept(&message, now).unwrap();
+                later.push(message.id());
+                disk = disk.power_cut();
+                assert!(later.iter().all(|id| open(&copy(&disk)).contains(*id).unwrap()), "{what}: {n}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_summary_of_another_spool_is_not_believed() {
     let (disk, model) = small(true);
