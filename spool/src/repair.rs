@@ -7,23 +7,25 @@
 //!   the file `spool` is missing, or no slot of it is sound   made anew; ids and change numbers go on above all there are
 //!   a summary is not sound, or its segment is gone           removed: it is made again from the segment
 //!   a summary lacks a record that its segment holds          removed
-//!   a summary notes a record that cannot be read             written without it; a removal stays
+//!   a summary notes a record that cannot be read             written without it; a removal stays, and so does a message
+//!                                                            of which other records have all
 //! ```
 //!
 //! A summary is the last that knows of removals that cannot be read any more: without them, messages that were delivered
 //! would be there again.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jlog::io::{Disk, File, Open, OsDisk};
-use jlog::{Log, LogIdentity, Marker, OnDamage, RecordId, SegmentId};
+use jlog::{ErrorKind, Log, LogIdentity, Marker, OnDamage, RecordId, SegmentId};
 
 use crate::books::home;
 use crate::error::{Result, SpoolError};
 use crate::note::{NoNote, Note, What, of_record};
 use crate::open::require_own;
-use crate::record::{Home, LogNo};
+use crate::record::{BodyPlace, Home, LogNo};
 use crate::settings::Settings;
 use crate::summary::{self, Summary};
 
@@ -101,6 +103,8 @@ pub fn plan_on(disk: Arc<dyn Disk>, spool: &Path) -> Result<Plan> {
     let lost = Settings::read(&*disk, spool)?.is_none();
     let mut newest = 0;
     let mut known = Vec::new();
+    let mut compared = Vec::new();
+    let mut metadata = HashMap::new();
     for no in LogNo::ALL {
         let log = Log::open_on(Arc::clone(&disk), spool.join(no.name()))?;
         let identity = log.identity().unwrap_or(LogIdentity([0; 16]));
@@ -114,10 +118,21 @@ pub fn plan_on(disk: Arc<dyn Disk>, spool: &Path) -> Result<Plan> {
             let told = summary::read(&*disk, spool, identity, home)?;
             let all = there.iter().chain(told.iter().flat_map(|summary| &summary.notes));
             newest = all.map(Note::change).max().unwrap_or(0).max(newest);
-            if let Some(summary) = told {
-                plan.compare(home, identity, summary, &there);
+            let found = match told {
+                Some(summary) => Some(Compared::of(&log, home, identity, summary, &there)?),
+                None => None,
+            };
+            for note in there.iter().chain(found.iter().flat_map(Compared::readable)) {
+                if let What::Meta { id, change, .. } = note.what {
+                    let known: &mut u64 = metadata.entry(id).or_default();
+                    *known = change.max(*known);
+                }
             }
+            compared.extend(found.filter(|found| !found.is_sound()));
         }
+    }
+    for compared in compared {
+        plan.mend(compared, &metadata);
     }
     plan.find_unfit(&*disk, &known)?;
     if lost {
@@ -160,24 +175,20 @@ impl Plan {
         self.trimmed.clear();
     }
 
-    /// Compares a summary with what its segment holds. Both are in the order of the records.
-    fn compare(&mut self, home: Home, identity: LogIdentity, mut summary: Summary, there: &[Note]) {
+    /// What a comparison comes to. `metadata` has the newest change of each message's metadata that can be read.
+    fn mend(&mut self, compared: Compared, metadata: &HashMap<u64, u64>) {
+        let Compared { home, identity, mut summary, gone, lacks } = compared;
         let path = summary::path(&self.dir, home);
-        let end = summary.end;
-        let mut rest = there.iter().filter(|note| note.offset < end).peekable();
-        let mut gone = 0;
-        summary.notes.retain(|note| {
-            if rest.next_if(|there| *there == note).is_some() {
-                return true;
-            }
-            let removal = matches!(note.what, What::Remove { .. });
-            gone += u64::from(!removal);
-            removal
-        });
-        if rest.next().is_some() {
+        if lacks {
             self.steps.push(Step::RemoveSummary { path, why: "it lacks a record of its segment" });
-        } else if gone > 0 {
-            self.steps.push(Step::TrimSummary { path, records: gone });
+            return;
+        }
+        let before = summary.notes.len();
+        let mut gone = gone.into_iter();
+        summary.notes.retain(|note| !gone.next().unwrap_or(false) || is_needed(note, metadata));
+        let records = (before - summary.notes.len()) as u64;
+        if records > 0 {
+            self.steps.push(Step::TrimSummary { path, records });
             self.trimmed.push((identity, home, summary));
         }
     }
@@ -200,6 +211,69 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+/// A summary beside its segment.
+struct Compared {
+    home: Home,
+    identity: LogIdentity,
+    summary: Summary,
+    /// Of each of its notes, whether its record cannot be read any more.
+    gone: Vec<bool>,
+    /// Whether the segment holds a record that it does not note.
+    lacks: bool,
+}
+
+impl Compared {
+    /// Both are in the order of the records.
+    fn of(
+        log: &Log,
+        home: Home,
+        identity: LogIdentity,
+        summary: Summary,
+        there: &[Note],
+    ) -> Result<Compared> {
+        let mut rest = there.iter().filter(|note| note.offset < summary.end).peekable();
+        let mut gone = Vec::with_capacity(summary.notes.len());
+        for note in &summary.notes {
+            let is_met = rest.next_if(|there| *there == note).is_some();
+            // Whoever knows its place can read what a reader does not come to: behind a damaged header of a batch.
+            gone.push(!is_met && !is_at_its_place(log, home, note)?);
+        }
+        let lacks = rest.next().is_some();
+        Ok(Compared { home, identity, summary, gone, lacks })
+    }
+
+    fn readable(&self) -> impl Iterator<Item = &Note> {
+        self.summary.notes.iter().zip(&self.gone).filter(|(_, gone)| !**gone).map(|(note, _)| note)
+    }
+
+    fn is_sound(&self) -> bool {
+        !self.lacks && !self.gone.contains(&true)
+    }
+}
+
+fn is_at_its_place(log: &Log, home: Home, note: &Note) -> Result<bool> {
+    let mut payload = Vec::new();
+    match log.read_at(SegmentId(home.segment), note.offset, note.span as usize, &mut payload) {
+        Ok((kind, _)) => {
+            Ok(of_record(kind, &payload, note.offset, note.span).is_ok_and(|notes| notes.contains(note)))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NoSuchRecord) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a summary has to know of a record that cannot be read: a removal; or a message whose body lies elsewhere, and whose
+/// metadata a later record has.
+fn is_needed(note: &Note, metadata: &HashMap<u64, u64>) -> bool {
+    match &note.what {
+        What::Remove { .. } => true,
+        What::Accept { id, change, place: BodyPlace::Pieces(_), .. } => {
+            metadata.get(id).is_some_and(|newer| newer > change)
+        }
+        _ => false,
     }
 }
 
@@ -259,8 +333,10 @@ fn make_settings(disk: &dyn Disk, dir: &Path, opened: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
-    use crate::{Message, MessageId, Spool, SpoolOptions, Timestamp};
+    use crate::{Message, MessageId, Scope, Spool, SpoolOptions, Timestamp};
     use jlog::io::sim::SimDisk;
 
     fn now(seconds: u32) -> Timestamp {
@@ -412,5 +488,51 @@ mod tests {
         assert_eq!(plan.steps, [Step::TrimSummary { path, records: 1 }]);
         apply(&plan).unwrap();
         assert_eq!(ids(&open(dir.path())), [all[2], all[3], last]);
+    }
+
+    /// A message's own record was damaged. Its body, and its metadata anew, lay elsewhere, and it could be delivered, until a
+    /// repair took it out of the summary, which alone knew of it.
+    #[test]
+    fn a_message_of_which_other_records_have_all_survives_the_loss_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let large = || {
+            let options = SpoolOptions::new().background(false).segment_size(64 << 10).reserve(0);
+            options.large_message_threshold(1000).open(dir.path()).unwrap()
+        };
+        let spool = large();
+        let [changed, unchanged] = [0, 1].map(|n| {
+            let mut builder = spool.builder(now(n), 0);
+            builder.write_all(&[b'y'; 3000]).unwrap();
+            let message = builder.finish().unwrap();
+            spool.accept(&message, now(n)).unwrap();
+            message.id()
+        });
+        let message = spool.get(changed).unwrap();
+        message.context_set(Scope::Message, "seen", "twice").unwrap();
+        spool.update(&message, now(2)).unwrap();
+        drop(message);
+        spool.close().unwrap();
+
+        let log = Log::open(dir.path().join("arrivals")).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(log.path().join("00000000")).unwrap();
+        for note in notes(&log, SegmentId(0)).unwrap() {
+            if matches!(note.what, What::Accept { .. }) {
+                use std::os::unix::fs::FileExt as _;
+                file.write_all_at(b"damage", note.offset + 40).unwrap();
+            }
+        }
+        let steps = plan(dir.path()).unwrap();
+        let path = summary::path(dir.path(), home(LogNo::Arrivals, SegmentId(0)));
+        assert_eq!(steps.steps, [Step::TrimSummary { path, records: 1 }], "not that of {unchanged}");
+        apply(&steps).unwrap();
+        assert!(plan(dir.path()).unwrap().is_empty());
+
+        let spool = large();
+        assert_eq!(ids(&spool), [changed]);
+        let message = spool.get(changed).unwrap();
+        let mut body = Vec::new();
+        message.body().unwrap().read_to_end(&mut body).unwrap();
+        assert!(body == [b'y'; 3000]);
+        assert_eq!(message.context_get(Scope::Message, "seen").unwrap(), b"twice");
     }
 }
