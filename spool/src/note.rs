@@ -45,7 +45,19 @@ impl From<crate::record::Standing> for Stands {
     }
 }
 
+/// No spool comes to so many changes. A greater number is nonsense, and behind the greatest there would be none for what comes.
+const MOST_CHANGES: u64 = 1 << 63;
+
 impl Note {
+    /// Whether a spool can have written it.
+    pub(crate) fn is_possible(&self) -> bool {
+        let body = match self.what {
+            What::Accept { place: BodyPlace::Pieces(body), .. } => body,
+            _ => 0,
+        };
+        self.change().max(body) < MOST_CHANGES
+    }
+
     /// The change number of a message's record; of a piece of a body, the body's.
     pub(crate) fn change(&self) -> u64 {
         match self.what {
@@ -104,5 +116,5 @@ pub(crate) fn of_record(record: Kind, payload: &[u8], offset: u64, span: u32) ->
         }),
         _ => None,
     };
-    notes.ok_or(NoNote::Unknown)
+    notes.filter(|notes| notes.iter().all(Note::is_possible)).ok_or(NoNote::Unknown)
 }

@@ -330,7 +330,7 @@ fn take_row(bytes: &[u8], texts: &[Text]) -> Option<Note> {
         kind::REMOVE => What::Remove { id, change, home: row.home() },
         _ => return None,
     };
-    Some(Note { offset, span, what })
+    Some(Note { offset, span, what }).filter(Note::is_possible)
 }
 
 #[cfg(test)]

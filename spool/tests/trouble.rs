@@ -361,3 +361,36 @@ fn a_damaged_message_that_is_to_be_removed_is_and_whoever_asks_for_it_is_told() 
     drop(spool);
     assert_eq!(open().len().unwrap(), 1);
 }
+
+/// The number of the next change came after the greatest one there is: adding one more overflowed.
+#[test]
+fn a_record_of_a_change_that_no_spool_comes_to_is_not_a_spools() {
+    let disk = SimDisk::new(1);
+    let open = || options().open_on(Arc::new(disk.clone()), "/spool").unwrap();
+    let spool = open();
+    let kept = accepted(&spool, 100, 0).id();
+    spool.close().unwrap();
+    let log = jlog::Log::open_on(Arc::new(disk.clone()), "/spool/arrivals").unwrap();
+    for change in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        // A removal: version and flags, the change, and of each message its id and where it was.
+        let mut payload = vec![1, 0, 0, 0];
+        payload.extend_from_slice(&change.to_le_bytes());
+        payload.extend_from_slice(&kept.to_u64().to_le_bytes());
+        payload.extend_from_slice(&[0; 8]);
+        let kind = jlog::Kind::application(21).unwrap();
+        let entry = jlog::Entry { kind, time: now(1), payload: &payload };
+        let writer = log.writer().unwrap();
+        writer.append_entries(&[entry], jlog::Durability::Sync).unwrap();
+        writer.close().unwrap();
+    }
+    let spool = open();
+    let findings = spool.wait_recovered().unwrap().findings;
+    assert!(findings.iter().all(|found| matches!(found, Finding::UnknownRecord { .. })), "{findings:?}");
+    assert_eq!(findings.len(), 3);
+    assert!(spool.contains(kept).unwrap());
+    spool.remove(kept).unwrap();
+    let later = accepted(&spool, 100, 2).id();
+    drop(spool);
+    let spool = open();
+    assert!(spool.contains(later).unwrap() && !spool.contains(kept).unwrap());
+}
