@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jlog::inspect::{Inspection, inspect as look_at};
 use jlog::io::sim::SimDisk;
 use jlog::repair::{Options, apply, plan, undo_on};
-use jlog::{ErrorKind, Format, Log, OnDamage, SegmentId};
+use jlog::{ErrorKind, Format, Log, OnDamage};
 
 use super::assert_bounded;
 use super::base::{assert_within, bytes_of, contents, disk_of, read, read_again, unpack, without_kept};
@@ -21,17 +21,16 @@ fn looked_at(disk: &SimDisk) -> Option<(Log, Inspection)> {
         );
     };
     let log = Log::open_on(Arc::new(disk.clone()), SIM_LOG).map_err(refused).ok()?;
-    // Behind the last number there is there is no next segment to go on to, and readers say so.
-    if log.active_segment().map_err(refused).ok()? == SegmentId(u32::MAX) {
-        return None;
-    }
     let seen = look_at(&log).map_err(refused).ok()?;
     Some((log, seen))
 }
 
 /// A directory is opened or refused. An inspection counts what readers get, for all subscribers; what is delivered stands in
 /// the files; looking changes nothing, and ends.
+///
+/// Where checksums were made to hold, an index may lead readers past records: one whose checksum holds is believed.
 pub fn inspect(data: &[u8]) {
+    let is_sealed = data.first().is_some_and(|how| how & 1 == 1);
     let files = unpack(data);
     let disk = disk_of(&files);
     let (start, bytes) = (disk.operations(), bytes_of(&files));
@@ -39,12 +38,15 @@ pub fn inspect(data: &[u8]) {
     let passed = read(&log, bytes);
     assert_there(&log, &files, &passed.records);
     assert_counted(&seen, &passed, log.format());
-    assert_eq!(seen.tail, passed.tail);
+    // What subscribers have read it takes for evidence, and then it says damaged where a reader says torn.
+    let damaged = log.format() == Format::Checksummed && !seen.is_sound();
+    assert!(damaged || seen.tail == passed.tail, "{:?}, {:?}", seen.tail, passed.tail);
     for segment in &seen.segments {
         let mut there = passed.records.iter().filter(|record| record.id.segment == segment.id);
         assert_eq!(segment.messages, there.clone().count() as u64, "{segment:?}");
         assert!(there.next_back().is_none_or(|last| last.id.marker <= segment.last_marker), "{segment:?}");
     }
+    let unseen = Passed { records: Vec::new(), ..passed.clone() };
     for one in &seen.subscribers {
         let Ok(mut reader) = log.reader(&one.name) else { continue };
         reader.see_unsynced(true);
@@ -54,9 +56,9 @@ pub fn inspect(data: &[u8]) {
             assert!(passed.records.iter().any(|other| other.id == record.id));
             unread += 1;
         }
-        assert_eq!(one.behind_messages, unread, "{one:?}");
+        assert!(is_sealed || one.behind_messages == unread, "{unread} unread of {one:?}");
     }
-    look_everywhere(&log, &passed);
+    look_everywhere(&log, if is_sealed { &unseen } else { &passed });
     assert!(sim_files(&disk) == files, "looking has changed something");
     assert_bounded(&disk, start, bytes);
 }
@@ -86,7 +88,11 @@ pub fn repair(data: &[u8]) {
     let start = disk.operations();
     let steps = plan(&log, &seen, &Options::default()).unwrap();
     if !steps.is_empty() {
-        apply(&log, &steps, "first").unwrap();
+        match apply(&log, &steps, "first") {
+            // A commit that somebody has forged may say that it ends where no disk reaches.
+            Err(error) if is_sealed && error.kind() == ErrorKind::NoSpace => return,
+            outcome => drop(outcome.unwrap()),
+        }
         assert!(undo_on(Arc::new(disk.clone()), SIM_LOG.as_ref()).unwrap().is_some());
         assert!(without_kept(sim_files(&disk)) == files, "it was not taken back");
     }

@@ -174,8 +174,9 @@ struct Input {
     harm: Vec<Harm>,
 }
 
-/// Harm comes to the files of a spool: no message is delivered that is not what was accepted; opening again finds the same; what
-/// its logs tell by themselves can be read when they and the spool are repaired.
+/// Harm comes to the files of a spool: no message is delivered that is not what was accepted; opening again finds the same; no
+/// summary is in the way; what could be read, with the summaries or without them, can be read when the logs and the spool are
+/// repaired.
 pub fn recovery(data: &[u8]) {
     let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let (files, model) = &spools()[usize::from(!input.closed)];
@@ -192,20 +193,25 @@ pub fn recovery(data: &[u8]) {
             goes_on(&copy, spool, &there, &|_| true);
         }
     }
-    // A summary may know of a message whose own record is damaged; a repair takes that out of it.
-    let without_summaries = copy_of(&disk);
+    let without = copy_of(&disk);
     for (path, _) in self::files(&disk) {
         if path.starts_with("/spool/summaries") {
-            without_summaries.remove(&path).unwrap();
+            without.remove(&path).unwrap();
         }
     }
-    let before = readable(&without_summaries, model);
-    let Some(is_whole) = repaired(&disk) else { return };
-    let after = readable(&disk, model);
-    // Where damage had to be left, it may still be in the way.
-    if let Some(before) = before.filter(|_| is_whole) {
-        let after = after.expect("a repaired spool can be opened");
-        for id in before {
+    let (before, without) = (readable(&disk, model), readable(&without, model));
+    assert!(before.is_some() || without.is_none(), "a summary keeps the spool from being opened");
+    let Some(is_whole) = repaired_logs(&disk) else { return };
+    // As long as damage is left, a summary tells of changes that cannot be read, and their messages are not given as they were before.
+    let told_by_logs = without.filter(|_| is_whole);
+    // Where a repair of the logs has put a note, a record may have stood that a summary alone could tell from damage.
+    let told_by_all = readable(&disk, model);
+    if repaired(&disk, is_whole).is_none() {
+        return;
+    }
+    if before.is_some() {
+        let after = readable(&disk, model).expect("a spool that could be opened can be after its repair");
+        for id in [told_by_logs, told_by_all].into_iter().flatten().flatten() {
             assert!(after.contains(&id), "{id:x} could be read before the repair");
         }
     }
@@ -224,8 +230,8 @@ fn readable(disk: &SimDisk, model: &Model) -> Option<Vec<u64>> {
     Some(same.map(|(_, one)| one.id.to_u64()).collect())
 }
 
-/// Repairs the logs of a spool, then the spool, as `jlog-repair` does; `None` if that is refused. Whether no damage is left.
-fn repaired(disk: &SimDisk) -> Option<bool> {
+/// Repairs the logs of a spool, as `jlog-repair` does; `None` if that is refused. Whether no damage is left.
+fn repaired_logs(disk: &SimDisk) -> Option<bool> {
     let mut is_whole = true;
     for name in LOGS {
         let path = Path::new(PATH).join(name);
@@ -241,13 +247,17 @@ fn repaired(disk: &SimDisk) -> Option<bool> {
             log_repair::apply(&log, &steps, "now").unwrap();
         }
     }
+    Some(is_whole)
+}
+
+/// Then repairs the spool.
+fn repaired(disk: &SimDisk, is_whole: bool) -> Option<()> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut steps = spool::repair::plan_on(Arc::clone(&disk), Path::new(PATH)).ok()?;
     if !is_whole {
         steps.keep_unreadable();
     }
-    spool::repair::apply_on(disk, &steps).ok()?;
-    Some(is_whole)
+    spool::repair::apply_on(disk, &steps).ok()
 }
 
 /// The same files on another disk.
