@@ -249,9 +249,9 @@ fn a_spool_that_lost_the_end_that_a_summary_knows_of_opens_and_loses_nothing_mor
             let dir = Path::new(PATH).join(log);
             let is_segment =
                 |path: &Path| path.extension().is_none() && path.to_string_lossy().contains("/0000");
-            let segments =
+            let mut segments =
                 files(&disk).into_iter().filter(|(path, _)| path.starts_with(&dir) && is_segment(path));
-            let (last, _) = segments.last().unwrap();
+            let (last, _) = segments.next_back().unwrap();
             disk.remove(&dir.join("control")).unwrap();
             File::open(&disk, &last, Open::ReadWrite).unwrap().truncate(left).unwrap();
 
