@@ -255,6 +255,12 @@ pub unsafe extern "C" fn jlog_ctx_alter_journal_size(ctx: *mut Context, size: us
                 let size = size.ok_or_else(refused)?;
                 log.set_segment_size(size).code(codes::CREATE_META)?;
                 known.store(size, Ordering::Relaxed);
+                // A writer in a burst keeps the lock for a moment, and looks at the size when it takes it anew: now. One
+                // that gathers keeps none, and is not to move anything.
+                let gathers = context.pre_commit_buffer_len.load(Ordering::Relaxed) > 4;
+                if let Some(writer) = state.writer.as_ref().filter(|_| !gathers) {
+                    writer.flush().code(codes::FILE_WRITE)?;
+                }
             }
             _ => return Err(Failure::untold()),
         }
