@@ -50,7 +50,7 @@ macro_rules! replays {
 
 replays! {
     segment index checkpoint metastore pre_commit blocks inspect repair directory checked operations crash spool_records
-    spool_recovery spool_history names mail_names
+    spool_recovery spool_history names mail_names c_calls
 }
 
 #[test]

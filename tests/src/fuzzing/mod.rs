@@ -12,12 +12,14 @@
 //! - [`histories`]: operations on a simulated disk that fails and loses power
 //! - [`spools`]: records in the logs of a spool, and spools that harm comes to
 //! - [`names`]: ids, names and addresses
+//! - [`c_calls`]: the C interface
 //!
 //! What they stand on: [`base`] (sound logs, and logs as one input), [`harm`] (what happens to files), [`seal`] (checksums
 //! made to hold, so that what is behind them is reached), [`seeds`] (the inputs to begin with).
 
 pub mod base;
 pub mod blocks;
+pub mod c_calls;
 pub mod checked_harm;
 pub mod classic_harm;
 pub mod directories;
@@ -35,8 +37,8 @@ use jlog::io::sim::SimDisk;
 /// A fuzz target: its name, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them. Of the C interface there is none yet: it needs a crate of its own, and is to be named here as well.
-pub const TARGETS: [Target; 17] = [
+/// All of them.
+pub const TARGETS: [Target; 18] = [
     ("segment", segment::segment),
     ("index", small_files::index),
     ("checkpoint", small_files::checkpoint),
@@ -54,6 +56,7 @@ pub const TARGETS: [Target; 17] = [
     ("spool_history", histories::spool),
     ("names", names::names),
     ("mail_names", names::mail),
+    ("c_calls", c_calls::c_calls),
 ];
 
 /// So many operations of a disk are enough to look at, or to mend, so many bytes.
