@@ -288,7 +288,9 @@ fn report(wanted: &Wanted, totals: &Totals, took: Duration) -> String {
     )
     .unwrap();
     let before = fs::read_to_string(&wanted.report).unwrap_or_default();
-    before.lines().filter(|line| line.starts_with("| 2")).for_each(|line| writeln!(text, "{line}").unwrap());
+    // Rows that begin with a date.
+    let is_run = |line: &&str| line.starts_with("| 20") && line.as_bytes().get(6) == Some(&b'-');
+    before.lines().filter(is_run).for_each(|line| writeln!(text, "{line}").unwrap());
     write!(text, "\n## The last run\n\n").unwrap();
     let hardware = cpu.unwrap_or("an unknown processor");
     writeln!(text, "{cores} cores ({hardware}), {kernel}, other processes' files in memory and on {disk};")
