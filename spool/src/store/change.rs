@@ -61,6 +61,12 @@ impl Store {
         }
         let dirty = state.dirty;
         if !how.force && dirty == Dirty::default() && state.resources.is_empty() {
+            if how.schedule {
+                // Whoever wrote the change, because memory was short, has left the message with who has it in hand.
+                let mut books = self.books();
+                let slot = books.find(id.to_u64()).ok_or(SpoolError::NotFound(id))?;
+                self.restand(&mut books, slot, &state, true);
+            }
             return Ok(Written::None);
         }
         require_standing(&state.standing)?;
@@ -314,5 +320,32 @@ impl Store {
         // Who is still writing closes them by dropping them.
         let Some(writers) = writers.and_then(Arc::into_inner) else { return Ok(()) };
         writers.into_iter().try_for_each(|writer| Ok(writer.close()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Spool, SpoolOptions};
+
+    /// Threads that deliver, with few messages in memory: a message that had failed was written by whoever needed its room,
+    /// between the moment it was noted and the moment it was put back, and so was never put back.
+    #[test]
+    fn a_message_whose_failure_somebody_else_has_written_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool: Spool = SpoolOptions::new().background(false).open(dir.path().join("spool")).unwrap();
+        let now = Timestamp::new(1_700_000_000, 0);
+        let message = Message::from_bytes(spool.new_id(now), *b"hello");
+        spool.accept(&message, now).unwrap();
+        let later = Timestamp::new(1_800_000_000, 0);
+        assert_eq!(spool.due(later, 9).unwrap(), [message.id()]);
+
+        message.attempted(1, b"4", Some(1_700_000_100));
+        // Memory is short.
+        spool.store.update(&message, now, Change::default()).unwrap();
+        assert_eq!(spool.due(later, 9).unwrap(), [], "it is in somebody's hands still");
+        spool.store.update(&message, now, Change { schedule: true, ..Change::default() }).unwrap();
+        assert_eq!(spool.due(Timestamp::new(1_700_000_099, 0), 9).unwrap(), []);
+        assert_eq!(spool.due(later, 9).unwrap(), [message.id()]);
     }
 }
